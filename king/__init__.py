@@ -1,0 +1,1 @@
+"""The trio daemon: owns the pier, the event log and the outside world."""

@@ -1,0 +1,1 @@
+"""Pill formats; the embedded kernel and the compiler that makes it."""

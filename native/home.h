@@ -1,0 +1,107 @@
+/* Home: the durable pages, promotion into them, and their collection.
+ *
+ * Home is the lower part of the arena, in pages of 16 KiB. A page holds
+ * boxes of one size class, or is part of a run that holds one large atom.
+ * Page 0 is never used (offset 0 stays invalid).
+ *
+ * Written by promotion only. Promotion first lists what is to be copied
+ * (computing mugs on the way), then reserves all the room it needs, then
+ * copies; so it either does nothing (NK_MEME) or everything. Sharing is
+ * kept. It sets one bit per page that it writes: that bitmap is exactly what
+ * the next save has to write. No traps, no mprotect in production.
+ *
+ * Collection marks from the durable roots and frees what is unmarked, by
+ * clearing bits in the page's allocation bitmap: page contents do not
+ * change. A page whose bitmap changed has a changed *table entry* though,
+ * which the image must write (`meta_dirty`).
+ *
+ * Owns: everything below arena->home_end; the page metadata.
+ * Invariants: a home noun refers to home nouns only; each has its mug; a
+ * set allocation bit <=> a live or not yet collected box starts there.
+ */
+#ifndef NK_HOME_H
+#define NK_HOME_H
+
+#include "nursery.h"
+
+/* Size classes in words; NK_CLASS_LARGE marks the head of a run of pages
+ * that holds one atom, NK_CLASS_TAIL its other pages, NK_CLASS_FREE none. */
+#define NK_CLASS_FREE 0u
+#define NK_CLASS_LARGE 254u
+#define NK_CLASS_TAIL 255u
+#define NK_PAGE_BOXES_MAX 1024u /* boxes of 2 words: the smallest atom */
+
+struct nk_page {
+    uint8_t class_index; /* 1.. : nk_class_words[class_index] */
+    uint8_t flags;
+    uint16_t free_count;  /* boxes not allocated */
+    uint32_t run_pages;   /* NK_CLASS_LARGE: pages of the run */
+    uint64_t bitmap[NK_PAGE_BOXES_MAX / 64]; /* 1 = allocated */
+};
+
+/* The durable roots: what a restarted ship needs, and all that keeps home
+ * nouns alive (besides registered home root sources). NK_NONE = absent. */
+enum nk_root {
+    NK_ROOT_KERNEL, /* the Arvo core */
+    NK_ROOT_COLD,   /* cold jet state, as a noun */
+    NK_ROOT_CACHE,  /* persistent memo cache, as a noun */
+    NK_ROOT_SPARE,
+    NK_ROOT_COUNT,
+};
+
+struct nk_home {
+    struct nk_arena *arena;
+    struct nk_page *pages;   /* metadata, indexed by page number */
+    uint64_t page_count;     /* pages in use or free below the high end */
+    uint64_t page_max;       /* limit: arena->home_end in pages */
+    uint64_t *dirty;         /* bit per page: contents written since the save */
+    uint64_t *meta_dirty;    /* bit per page: table entry changed since */
+    uint64_t dirty_count;
+    nk_noun roots[NK_ROOT_COUNT];
+    uint64_t words_used;     /* in allocated boxes */
+    uint64_t words_at_sweep; /* words_used after the last collection */
+    uint64_t collections;
+    uint64_t promotions;
+    uint64_t words_promoted;
+    struct nk_root_source *sources; /* extra roots in home, see below */
+    void *private_state;     /* free lists and scratch; home.c only */
+};
+
+extern const uint16_t nk_class_words[];
+extern const uint8_t nk_class_count;
+
+nk_status nk_home_open(struct nk_home *home, struct nk_arena *arena);
+void nk_home_close(struct nk_home *home);
+
+/* Promote [count] nouns at once, rewriting each slot to its home noun.
+ * NK_MEME (nothing changed) when home's limit does not hold them. After
+ * success every nursery box that was copied is a forwarding mark: the
+ * caller must not use nursery nouns again, but reset the nursery. */
+nk_status nk_home_promote(struct nk_home *home, nk_noun *slots, size_t count);
+
+/* Limit home's size (<= the reserved space). */
+void nk_home_limit(struct nk_home *home, uint64_t bytes);
+
+/* Sources of further home roots (literals of live programs, held peeks), and
+ * of *weak* tables: after marking and before any slot is reusable, each
+ * source's [moved] is called and may ask `nk_home_marked` which of its
+ * references died. */
+void nk_home_source_add(struct nk_home *home, struct nk_root_source *source);
+bool nk_home_marked(const struct nk_home *home, nk_noun n);
+
+/* Mark from the roots, sweep. Stops the serf in this version. The nursery
+ * must be empty. */
+void nk_home_collect(struct nk_home *home);
+
+/* Has home grown enough since the last sweep to be worth one? */
+bool nk_home_wants_collect(const struct nk_home *home);
+
+/* Rebuild free lists and counters after the image filled in `pages`,
+ * `page_count` and the page contents. */
+void nk_home_adopt(struct nk_home *home);
+
+/* Debug oracle: walk every reachable box; check class, bitmap, mug, and
+ * that children are home nouns. Returns NULL or what is wrong. */
+const char *nk_home_check(struct nk_home *home);
+
+#endif

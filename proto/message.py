@@ -1,0 +1,327 @@
+"""Everything that king and serf can say, on one screen.
+
+A *writ* goes from king to serf, a *plea* from serf to king. A frame carries
+a list of messages (see `frame`); a message is a msgpack array: its tag, then
+its fields in the order given here (see `codec`).
+
+Types on the wire: `int` is an unsigned integer (64 bits at most), `Jam` is
+msgpack ext type 1 holding jam bytes, other `bytes` are bin, `str` is UTF-8
+str, a tuple is an array, `None` is nil, a dataclass is an array of its fields.
+
+Rules of the conversation.
+  The serf speaks first: one Ripe. It answers every writ but Exit with exactly
+  one plea, in order; Slog and Flog may come at any time between.
+  Requests are numbered by the king, per connection, rising; the answer names
+  its request.
+  Work: the serf numbers what succeeds: Done.event is the last event + 1. A
+  Bail consumes no event number, and the state is as before.
+  Play: rows first.. in order; the first `life` rows of the log, which must
+  all be in the Play with first = 1, go through the lifecycle formula, the
+  rest are poked. A row's mug, if not 0, must be the mug of the kernel after
+  it; the serf stops before it builds on a divergence: Stuck names the event.
+  Save: `event` is durable in the log; the serf saves only if it is exactly
+  its own event (else Bail with mote `fail`).
+
+Model: proto/model/Treadle.tla. Source of the grammar: spec/king.md 4.3
+(protocol 1), with our own request ids and batches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NewType
+
+__all__ = [
+    "PLEAS",
+    "PROTOCOL",
+    "WRITS",
+    "Bail",
+    "Done",
+    "Effect",
+    "Exit",
+    "Flog",
+    "Gauge",
+    "Gauged",
+    "Goof",
+    "Hash",
+    "Hashed",
+    "Jam",
+    "Pack",
+    "Packed",
+    "Peek",
+    "Peeked",
+    "Play",
+    "Played",
+    "Plea",
+    "Ripe",
+    "Row",
+    "Save",
+    "Saved",
+    "Slog",
+    "Stuck",
+    "Work",
+    "Writ",
+]
+
+PROTOCOL = 1
+
+Jam = NewType("Jam", bytes)
+"""Bytes that claim to be the jam of a noun. Opaque to the king."""
+
+# --- shared parts -----------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """`[wire [tag data]]`. A malformed effect comes as wire=(), tag=b"",
+    data=jam of all of it. Knots and tag are the atoms' bytes."""
+
+    wire: tuple[bytes, ...]
+    tag: bytes
+    data: Jam
+
+
+@dataclass(frozen=True, slots=True)
+class Goof:
+    """Why an event failed: a mote ("exit", "meme", ...) and a (list tank)."""
+
+    mote: str
+    tang: Jam
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One event as logged: kernel mug after it (0: unknown), and its job."""
+
+    mug: int
+    job: Jam
+
+
+# --- writs: king to serf ----------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Poke `job` = [now ovum]. `deadline_ms` 0 means none."""
+
+    request: int
+    deadline_ms: int
+    job: Jam
+
+
+@dataclass(frozen=True, slots=True)
+class Peek:
+    """Slam the peek arm with `sample`; answered by Peeked or Bail."""
+
+    request: int
+    deadline_ms: int
+    sample: Jam
+
+
+@dataclass(frozen=True, slots=True)
+class Play:
+    """Replay `rows`, the first of which is event number `first`."""
+
+    request: int
+    first: int
+    life: int
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """Write a snapshot of the state after `event`, which is durable."""
+
+    request: int
+    event: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """Collect home now and drop caches."""
+
+    request: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hash:
+    """SHA-256 of the canonical jam of the kernel (slow; proofs and tests)."""
+
+    request: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """Ask for memory and machine counters."""
+
+    request: int
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """Leave at once with this exit code. No answer."""
+
+    code: int
+
+
+# --- pleas: serf to king ----------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Ripe:
+    """First words. `event` 0 and `mug` 0 where no snapshot was usable.
+    `ship` and `log` identify what the image belongs to, else are what the
+    king gave. `fell_back` counts newer generations that were refused;
+    `note` says why, in words."""
+
+    protocol: int
+    runtime: str
+    ship: bytes
+    log: bytes
+    event: int
+    mug: int
+    generation: int
+    fell_back: int
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The event succeeded. `job` is given only where a %crud event replaced
+    the one offered: then *this* is what must be logged."""
+
+    request: int
+    event: int
+    mug: int
+    effects: tuple[Effect, ...]
+    job: Jam | None
+
+
+@dataclass(frozen=True, slots=True)
+class Bail:
+    """The request failed and changed nothing."""
+
+    request: int
+    goofs: tuple[Goof, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Peeked:
+    """The product of the peek arm, a unit."""
+
+    request: int
+    result: Jam
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """All rows applied; `event` is the last, `mug` the kernel's after it."""
+
+    request: int
+    event: int
+    mug: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stuck:
+    """Replay stopped at `event`; the state is as after event - 1. A
+    divergence has `actual` != `expected` and no goof; a crash has a goof."""
+
+    request: int
+    event: int
+    expected: int
+    actual: int
+    goof: Goof | None
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """The snapshot of `event` is durable."""
+
+    request: int
+    event: int
+    mug: int
+    generation: int
+    pages: int
+    bytes_written: int
+    elapsed_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    request: int
+    bytes_before: int
+    bytes_after: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hashed:
+    request: int
+    event: int
+    sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Gauged:
+    """Counters by name, such as home_bytes, nursery_peak_bytes, events."""
+
+    request: int
+    values: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Slog:
+    """The guest printed a tank, while working on `event` (or 0)."""
+
+    priority: int
+    event: int
+    tank: Jam
+
+
+@dataclass(frozen=True, slots=True)
+class Flog:
+    """The serf itself has something to tell people."""
+
+    text: str
+
+
+Writ = Work | Peek | Play | Save | Pack | Hash | Gauge | Exit
+Plea = (
+    Ripe
+    | Done
+    | Bail
+    | Peeked
+    | Played
+    | Stuck
+    | Saved
+    | Packed
+    | Hashed
+    | Gauged
+    | Slog
+    | Flog
+)
+
+WRITS: dict[str, type] = {
+    "work": Work,
+    "peek": Peek,
+    "play": Play,
+    "save": Save,
+    "pack": Pack,
+    "hash": Hash,
+    "gauge": Gauge,
+    "exit": Exit,
+}
+PLEAS: dict[str, type] = {
+    "ripe": Ripe,
+    "done": Done,
+    "bail": Bail,
+    "peeked": Peeked,
+    "played": Played,
+    "stuck": Stuck,
+    "saved": Saved,
+    "packed": Packed,
+    "hashed": Hashed,
+    "gauged": Gauged,
+    "slog": Slog,
+    "flog": Flog,
+}

@@ -1,0 +1,1 @@
+"""The child process: applies events to nouns, and saves the image."""
