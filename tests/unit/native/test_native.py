@@ -1,0 +1,46 @@
+"""Compile and run the C unit tests: `<unit>_test.c`, each a program.
+
+Each is built twice: as shipped (with costly checks on), and with tiny
+arenas under ASan and UBSan. The first line of a test names the units that
+it links: `/* units: noun nursery mug */`.
+"""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+NATIVE = HERE.parents[2] / "native"
+TESTS = sorted(HERE.glob("*_test.c"))
+WARNINGS = (
+    "-Wall -Wextra -Wconversion -Wshadow -Wtype-limits -Wstrict-prototypes "
+    "-Wmissing-prototypes -Werror"
+).split()
+VARIANTS = {
+    "shipped": ["-O2", "-DNK_PARANOID"],
+    "tiny": ["-O1", "-g", "-DNK_TINY", "-fsanitize=address,undefined"]
+    + ["-fno-sanitize-recover=all", "-fno-omit-frame-pointer"],
+}
+
+
+def test_there_are_native_tests() -> None:
+    assert TESTS
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("source", TESTS, ids=lambda path: path.stem)
+def test_native(source: Path, variant: str, tmp_path: Path) -> None:
+    first = source.read_text().splitlines()[0]
+    match = re.fullmatch(r"/\* units: ([\w/ ]+?) \*/", first)
+    assert match, f"{source.name}: first line must name its units"
+    units = [NATIVE / f"{unit}.c" for unit in match[1].split()]
+    program = tmp_path / source.stem
+    command = ["cc", "-std=c11", "-D_GNU_SOURCE", *WARNINGS, *VARIANTS[variant]]
+    command += [f"-I{NATIVE}", str(source), *map(str, units), "-o", str(program)]
+    command += ["-lgmp", "-lpthread", "-lm"]
+    built = subprocess.run(command, capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    ran = subprocess.run([program], capture_output=True, text=True, timeout=240)
+    assert ran.returncode == 0, f"{ran.returncode}\n{ran.stdout}{ran.stderr}"
