@@ -1,0 +1,99 @@
+"""Frozen options: what the user asked for, once it has been understood.
+
+Owns: defaults and their reasons. Only the CLI builds these from text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+__all__ = [
+    "KELVINS",
+    "RUNTIME",
+    "BootOptions",
+    "Limits",
+    "ReplayOptions",
+    "RunOptions",
+    "runtime_version",
+]
+
+RUNTIME = "treadle-0.1.0"
+"""What `vere.txt` of our epochs says. Distinct from every Vere version, so
+that Vere asks for a snapshot of its own before it goes on with our log."""
+
+KELVINS: tuple[tuple[str, int], ...] = (
+    ("zuse", 408),
+    ("lull", 320),
+    ("arvo", 234),
+    ("hoon", 135),
+    ("nock", 4),
+)
+"""The kernel interface that %wyrd announces (specification 3.7)."""
+
+
+def runtime_version() -> str:
+    """The version alone: `0.1.0`."""
+    return RUNTIME.removeprefix("treadle-")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on one event, one batch and the whole ship."""
+
+    event_deadline_ms: int = 600_000
+    """Live events; a %crud gets a fresh one. Replay has none: what is logged
+    has once succeeded."""
+
+    batch_rows_max: int = 1024
+    """Rows in one commit, and in one Play."""
+
+    batch_bytes_max: int = 16 << 20
+
+    disk_low_water_bytes: int = 64 << 20
+    """With less free than this, new events are refused; reading goes on."""
+
+    shutdown_s: float = 30.0
+    """From the request to stop until the serf is killed."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """`treadle run`."""
+
+    pier: Path
+    headless: bool = False
+    http_host: str = "127.0.0.1"
+    http_port: int | None = None
+    """None: the port of the last run if free, else any; 0: any."""
+    verify: bool = False
+    """Verify every page of the image before it is used."""
+    snapshot_interval_s: float = 120.0
+    json: bool = False
+    """Print reports as JSON lines."""
+    kelvins: tuple[tuple[str, int], ...] = KELVINS
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayOptions:
+    """`treadle replay`."""
+
+    pier: Path
+    from_scratch: bool = False
+    until: int | None = None
+    """Last event to replay; None: the end of the log."""
+    json: bool = False
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, slots=True)
+class BootOptions:
+    """`treadle boot`. `ship` is the @p as a number; only fakes for now."""
+
+    pier: Path
+    ship: int
+    pill: Path | None = None
+    """None: the embedded pill."""
+    kelvins: tuple[tuple[str, int], ...] = KELVINS
+    limits: Limits = field(default_factory=Limits)

@@ -1,0 +1,583 @@
+"""One event log: append a batch, read a range, first and last.
+
+Owns: the LMDB environment in one directory, in the byte layout of Vere
+    (specification 2), and a twin in memory for tests.
+Invariants: events are contiguous; a batch is in the log whole and durably,
+    or not at all; after one failed commit the store refuses everything,
+    because what a read then shows may never have reached the disk.
+Limits: one process, one writer thread at a time. Every call may wait for the
+    disk: an async caller runs it in a thread, and awaits it to the end. No
+    transaction outlives a call.
+
+The environment has two databases. EVENTS: key = event number, u64 LE
+(MDB_INTEGERKEY); value = mug of the kernel after the event, u32 LE (0 where
+it is not known), then the jam of the job. META: names to little-endian
+integers without their trailing zero bytes.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import lmdb
+
+from king.errors import LogFailed, TreadleError
+from proto.message import Jam, Row
+
+__all__ = [
+    "FORMAT",
+    "MAP_SIZE_MAX",
+    "EventLog",
+    "LmdbStore",
+    "MemoryLog",
+    "Meta",
+    "check_lmdb_version",
+    "create_store",
+    "decode_meta",
+    "encode_meta",
+    "explain_disk",
+    "free_bytes",
+]
+
+FORMAT = 3
+"""META version: 1 one log, 2 between the two, 3 epochs."""
+
+MAP_SIZE_MAX = 1 << 40
+MAP_SIZE_MIN = 64 << 30
+"""Address space, not disk. Some machines refuse 1 TiB: we halve."""
+
+ROWS_MAX = 1024
+BYTES_MAX = 64 << 20
+
+_EVENTS = b"EVENTS"
+_META = b"META"
+_KEY = struct.Struct("<Q")
+_MUG = struct.Struct("<I")
+_NEARLY_FULL_BYTES = 256 << 10
+
+
+# --- META -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """Whose log it is. `life` rows at the start go through the lifecycle."""
+
+    who: int
+    fake: bool
+    life: int
+    version: int = FORMAT
+
+
+_META_WIDTHS = {b"version": 4, b"who": 16, b"fake": 1, b"life": 4}
+
+
+def _strip(value: int) -> bytes:
+    return value.to_bytes((value.bit_length() + 7) // 8, "little")
+
+
+def encode_meta(meta: Meta) -> dict[bytes, bytes]:
+    """META's rows. Loobeans: yes is zero, and zero is the empty value."""
+    assert meta.who < 1 << 128
+    assert meta.life < 1 << 31
+    return {
+        b"version": _strip(meta.version),
+        b"who": _strip(meta.who),
+        b"fake": _strip(0 if meta.fake else 1),
+        b"life": _strip(meta.life),
+    }
+
+
+def decode_meta(rows: dict[bytes, bytes], where: Path) -> Meta:
+    """Read META's rows, strictly.
+
+    :raises TreadleError: meta-bad, log-newer
+    """
+    numbers: dict[bytes, int] = {}
+    for name, width in _META_WIDTHS.items():
+        value = rows.get(name)
+        key = name.decode()
+        if value is None:
+            raise _meta_bad(where, f"{key} is missing")
+        if len(value) > width:
+            raise _meta_bad(where, f"{key} is {len(value)} bytes, at most {width}")
+        numbers[name] = int.from_bytes(value, "little")
+    version = numbers[b"version"]
+    if version > FORMAT:
+        raise TreadleError(
+            "log-newer",
+            f"the log in {where} has format {version}; we know 1 to {FORMAT}",
+            "start it with the newer runtime that wrote it; nothing was changed",
+        )
+    if version == 0:
+        raise _meta_bad(where, "version is 0")
+    if numbers[b"fake"] > 1:
+        raise _meta_bad(where, f"fake is {numbers[b'fake']}, not a loobean")
+    if numbers[b"life"] >= 1 << 31:
+        raise _meta_bad(where, f"life is {numbers[b'life']}, not below 2^31")
+    return Meta(
+        who=numbers[b"who"],
+        fake=numbers[b"fake"] == 0,
+        life=numbers[b"life"],
+        version=version,
+    )
+
+
+def _meta_bad(where: Path, why: str) -> TreadleError:
+    return TreadleError(
+        "meta-bad",
+        f"META of the log in {where}: {why}",
+        "restore the pier from a copy; nothing was changed",
+    )
+
+
+# --- the interface ----------------------------------------------------------
+
+
+class EventLog(Protocol):
+    """What the king knows of a log. Numbers are 1-based; 0 means none."""
+
+    @property
+    def meta(self) -> Meta: ...
+
+    @property
+    def first(self) -> int:
+        """Number of the first event held; 0 if none."""
+        ...
+
+    @property
+    def last(self) -> int:
+        """Number of the last durable event; 0 if none."""
+        ...
+
+    def append(self, first: int, rows: Sequence[Row]) -> None:
+        """Append `rows` as events first, first + 1, ... in one durable commit.
+
+        `first` must be last + 1 (an assertion: our bug otherwise).
+
+        :raises LogFailed: nothing may be appended ever after; stop the ship
+        """
+        ...
+
+    def read(
+        self, first: int, rows_max: int = ROWS_MAX, bytes_max: int = BYTES_MAX
+    ) -> list[Row]:
+        """Events from `first` on, at most so many; [] beyond the last.
+
+        At least one row is given, however big.
+
+        :raises TreadleError: log-gap, log-bad
+        """
+        ...
+
+    def settle(self) -> None:
+        """Make durable what is visible, before the tail is trusted.
+
+        :raises LogFailed: as for append
+        """
+        ...
+
+    def size_bytes(self) -> int:
+        """Room that the log takes on disk."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def _gap(where: object, expected: int, found: str) -> TreadleError:
+    return TreadleError(
+        "log-gap",
+        f"the log in {where} has a hole: expected event {expected}, found {found}",
+        "run `treadle check` on a copy; events before the hole can be replayed "
+        "with `treadle replay --until`; nothing was changed",
+    )
+
+
+# --- in memory --------------------------------------------------------------
+
+
+class MemoryLog:
+    """A log that forgets. The oracle of the tests, and a log for the fakes.
+
+    `fail_next`, if set, makes the next append or settle fail as a disk would.
+    """
+
+    def __init__(self, meta: Meta, rows: Sequence[Row] = (), start: int = 0) -> None:
+        self.meta = meta
+        self.fail_next: str | None = None
+        self._start = start
+        self._rows: list[Row] = list(rows)
+        self._failure: LogFailed | None = None
+
+    @property
+    def first(self) -> int:
+        return self._start + 1 if self._rows else 0
+
+    @property
+    def last(self) -> int:
+        return self._start + len(self._rows)
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _maybe_fail(self) -> None:
+        if self.fail_next is not None:
+            self._failure = LogFailed("log-failed", self.fail_next)
+            raise self._failure
+
+    def append(self, first: int, rows: Sequence[Row]) -> None:
+        self._check()
+        assert first == self.last + 1, (first, self.last)
+        self._maybe_fail()
+        self._rows.extend(rows)
+
+    def read(
+        self, first: int, rows_max: int = ROWS_MAX, bytes_max: int = BYTES_MAX
+    ) -> list[Row]:
+        self._check()
+        if first > self.last:
+            return []
+        if first <= self._start:
+            raise _gap("memory", first, f"event {self._start + 1}")
+        index = first - self._start - 1
+        rows: list[Row] = []
+        size = 0
+        for row in self._rows[index : index + rows_max]:
+            size += len(row.job) + _MUG.size
+            if rows and size > bytes_max:
+                break
+            rows.append(row)
+        return rows
+
+    def settle(self) -> None:
+        self._check()
+        self._maybe_fail()
+
+    def size_bytes(self) -> int:
+        return sum(len(row.job) + _MUG.size for row in self._rows)
+
+    def close(self) -> None:
+        pass
+
+
+# --- disks ------------------------------------------------------------------
+
+
+def free_bytes(path: Path) -> int:
+    """Room that we may still fill on the filesystem of `path`."""
+    stat = os.statvfs(path)
+    blocks = stat.f_bfree if os.geteuid() == 0 else stat.f_bavail
+    return blocks * stat.f_frsize
+
+
+def explain_disk(
+    error: Exception, where: Path, doing: str, kind: type[TreadleError] = TreadleError
+) -> TreadleError:
+    """Name the cause of a failed write or open beneath `where`.
+
+    LMDB reports a full disk as an I/O error now and then, so the room that is
+    left decides before the error's name does.
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    try:
+        full = free_bytes(where) < _NEARLY_FULL_BYTES
+    except OSError:
+        full = False
+    text = f"{doing} in {where}: {error}"
+    if full or number in (errno.ENOSPC, errno.EDQUOT):
+        return kind(
+            "disk-full", text, "free some space on that disk, then start the ship again"
+        )
+    if number == errno.EROFS or isinstance(error, lmdb.ReadonlyError):
+        return kind("read-only", text, "the pier must be on a writable disk")
+    if number in (errno.EACCES, errno.EPERM):
+        return kind("no-permission", text, "use the account that owns the pier")
+    if isinstance(error, (lmdb.DiskError, OSError)):
+        return kind("disk-error", text, "look at the disk (dmesg) before anything else")
+    return kind(
+        "log-failed", text, "start the ship again; if it persists, `treadle check`"
+    )
+
+
+def check_lmdb_version() -> None:
+    """Refuse an LMDB library with another file format.
+
+    :raises TreadleError: lmdb-version
+    """
+    version = lmdb.version()
+    if version[:2] != (0, 9):
+        raise TreadleError(
+            "lmdb-version",
+            f"this LMDB library is {'.'.join(map(str, version))}; piers are in the "
+            "format of 0.9",
+            "install the registry's own build: pip install 'lmdb>=3,<4'",
+        )
+
+
+def _fault_at_open(error: lmdb.Error, path: Path) -> TreadleError:
+    match error:
+        case lmdb.LockError() | lmdb.ReadersFullError():
+            return TreadleError(
+                "log-open", f"cannot lock the log in {path}: {error}", "try again"
+            )
+        case lmdb.VersionMismatchError():
+            return TreadleError(
+                "log-newer",
+                f"the log in {path} was written by another LMDB: {error}",
+                "start it with the runtime that wrote it; nothing was changed",
+            )
+        case lmdb.InvalidError() | lmdb.CorruptedError() | lmdb.PageNotFoundError():
+            return TreadleError(
+                "log-bad",
+                f"the log in {path} is damaged: {error}",
+                "restore the pier from a copy; nothing was changed",
+            )
+    return explain_disk(error, path, "opening the log")
+
+
+# --- LMDB -------------------------------------------------------------------
+
+
+def _open_environment(
+    path: Path, *, read_only: bool, lock: bool, map_size: int
+) -> lmdb.Environment:
+    """Open, with as much address space as the machine grants."""
+    while True:
+        try:
+            return lmdb.open(
+                str(path),
+                map_size=map_size,
+                max_dbs=2,
+                mode=0o664,
+                readonly=read_only,
+                lock=lock,
+                create=not read_only,
+            )
+        except lmdb.MemoryError as error:
+            if map_size <= MAP_SIZE_MIN:
+                raise _fault_at_open(error, path) from error
+            map_size //= 2
+        except lmdb.Error as error:
+            raise _fault_at_open(error, path) from error
+
+
+def _read_meta(txn: lmdb.Transaction, database: object, where: Path) -> Meta:
+    rows = {bytes(key): bytes(value) for key, value in txn.cursor(database)}
+    return decode_meta(rows, where)
+
+
+def create_store(
+    path: Path, meta: Meta, *, events: bool = True, map_size: int = MAP_SIZE_MAX
+) -> None:
+    """Make a new environment in the existing, empty directory `path`.
+
+    `events` False: META only, as in the top directory of a log with epochs.
+
+    :raises TreadleError: log-failed, disk-full, disk-error
+    """
+    check_lmdb_version()
+    try:
+        env = _open_environment(path, read_only=False, lock=True, map_size=map_size)
+        try:
+            if events:
+                env.open_db(_EVENTS, integerkey=True)
+            database = env.open_db(_META)
+            with env.begin(write=True, db=database) as txn:
+                for key, value in encode_meta(meta).items():
+                    txn.put(key, value)
+        finally:
+            env.close()
+    except lmdb.Error as error:
+        raise explain_disk(error, path, "creating the log", LogFailed) from error
+
+
+class LmdbStore:
+    """The log in one directory."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        read_only: bool = False,
+        live: bool = False,
+        events: bool = True,
+        map_size: int = MAP_SIZE_MAX,
+    ) -> None:
+        """Open an existing environment.
+
+        `read_only` touches nothing, not even the reader table, unless `live`
+        says that another process may be writing meanwhile.
+
+        :raises TreadleError: log-missing, log-bad, log-newer, meta-bad, ...
+        """
+        check_lmdb_version()
+        if not (path / "data.mdb").is_file():
+            raise TreadleError(
+                "log-missing",
+                f"there is no event log in {path}",
+                "restore the pier from a copy",
+            )
+        self.path = path
+        self._failure: LogFailed | None = None
+        self._busy = threading.Lock()
+        self._env = _open_environment(
+            path, read_only=read_only, lock=live or not read_only, map_size=map_size
+        )
+        try:
+            if not read_only:
+                self._env.reader_check()
+            self._events = self._open_database(_EVENTS) if events else None
+            self._meta_database = self._open_database(_META)
+            with self._env.begin() as txn:
+                self.meta = _read_meta(txn, self._meta_database, path)
+            self.first, self.last = self._find_ends()
+        except lmdb.Error as error:
+            self._env.close()
+            raise _fault_at_open(error, path) from error
+        except TreadleError:
+            self._env.close()
+            raise
+
+    def _open_database(self, name: bytes) -> object:
+        try:
+            return self._env.open_db(name, integerkey=name == _EVENTS, create=False)
+        except lmdb.NotFoundError as error:
+            raise TreadleError(
+                "log-bad",
+                f"the log in {self.path} has no {name.decode()} database",
+                "restore the pier from a copy; nothing was changed",
+            ) from error
+
+    def _find_ends(self) -> tuple[int, int]:
+        if self._events is None:
+            return 0, 0
+        with self._env.begin(db=self._events) as txn, txn.cursor() as cursor:
+            if not cursor.first():
+                return 0, 0
+            first = self._number(cursor.key())
+            cursor.last()
+            return first, self._number(cursor.key())
+
+    def _number(self, key: bytes) -> int:
+        if len(key) != _KEY.size:
+            raise self._bad(f"a key of {len(key)} bytes")
+        number: int = _KEY.unpack(key)[0]
+        return number
+
+    def _bad(self, why: str) -> TreadleError:
+        return TreadleError(
+            "log-bad",
+            f"the log in {self.path} holds {why}",
+            "run `treadle check` on a copy of the pier; nothing was changed",
+        )
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _fail(self, error: Exception, doing: str) -> LogFailed:
+        """From here on nothing is believed: the next commit could "succeed"
+        after a lost one, and leave a hole."""
+        failure = explain_disk(error, self.path, doing, LogFailed)
+        assert isinstance(failure, LogFailed)
+        self._failure = failure
+        return failure
+
+    def append(self, first: int, rows: Sequence[Row]) -> None:
+        assert self._events is not None
+        items = [
+            (_KEY.pack(number), _MUG.pack(row.mug) + row.job)
+            for number, row in enumerate(rows, first)
+        ]
+        with self._busy:
+            self._check()
+            assert first == self.last + 1, (first, self.last)
+            doing = f"writing events {first} to {first + len(rows) - 1}"
+            try:
+                try:
+                    self._put(items)
+                except lmdb.MapFullError:
+                    # Nothing of the batch is in the map, no transaction is
+                    # open: growing and trying once more is safe.
+                    self._grow(sum(len(value) for _, value in items))
+                    self._put(items)
+            except (lmdb.Error, OSError) as error:
+                raise self._fail(error, doing) from error
+            if not self.first:
+                self.first = first
+            self.last += len(rows)
+
+    def _put(self, items: Sequence[tuple[bytes, bytes]]) -> None:
+        with self._env.begin(write=True, db=self._events) as txn:
+            with txn.cursor() as cursor:
+                _, added = cursor.putmulti(
+                    items, dupdata=False, overwrite=False, append=True
+                )
+            if added != len(items):
+                # Leaving by an exception aborts the transaction.
+                raise lmdb.KeyExistsError("an event of this number exists already")
+
+    def _grow(self, need: int) -> None:
+        size = self._env.info()["map_size"]
+        self._env.set_mapsize(max(2 * size, size + 4 * need))
+
+    def read(
+        self, first: int, rows_max: int = ROWS_MAX, bytes_max: int = BYTES_MAX
+    ) -> list[Row]:
+        with self._busy:
+            self._check()
+            if first > self.last:
+                return []
+            try:
+                return list(self._walk(first, rows_max, bytes_max))
+            except lmdb.Error as error:
+                raise _fault_at_open(error, self.path) from error
+
+    def _walk(self, first: int, rows_max: int, bytes_max: int) -> Iterator[Row]:
+        count = 0
+        size = 0
+        with self._env.begin(db=self._events) as txn, txn.cursor() as cursor:
+            if not cursor.set_range(_KEY.pack(first)):
+                raise _gap(self.path, first, "the end")
+            for number, (key, value) in enumerate(cursor, first):
+                if key != _KEY.pack(number):
+                    found = f"event {self._number(key)}"
+                    raise _gap(self.path, number, found)
+                if len(value) <= _MUG.size:
+                    raise self._bad(f"{len(value)} bytes as event {number}")
+                size += len(value)
+                if count == rows_max or (count and size > bytes_max):
+                    return
+                count += 1
+                yield Row(_MUG.unpack_from(value)[0], Jam(value[_MUG.size :]))
+                if number == self.last:
+                    # Whatever lies beyond was appended since we looked.
+                    return
+        # The walk ended before the last event that the log is known to have.
+        raise _gap(self.path, first + count, "the end")
+
+    def settle(self) -> None:
+        """Rewrite META as it is: LMDB syncs the whole file in doing so."""
+        with self._busy:
+            self._check()
+            try:
+                with self._env.begin(write=True, db=self._meta_database) as txn:
+                    for key, value in encode_meta(self.meta).items():
+                        txn.put(key, value)
+            except (lmdb.Error, OSError) as error:
+                raise self._fail(error, "settling the log") from error
+
+    def size_bytes(self) -> int:
+        return (self.path / "data.mdb").stat().st_size
+
+    def close(self) -> None:
+        with self._busy:
+            self._env.close()
