@@ -97,7 +97,10 @@ def _record_decoder(kind: Any) -> Callable[[Any, str, int], Any]:
         if type(value) is not list and type(value) is not tuple:
             raise _type_error(where, "an array", value)
         if len(value) != count + skip:
-            raise CodecError(where, f"{len(value) - skip} fields, expected {count}")
+            raise CodecError(
+                where or kind.__name__,
+                f"{len(value) - skip} fields, expected {count}",
+            )
         if where:
             return kind(
                 *[
@@ -213,7 +216,9 @@ def _unpack(body: bytes, decoders: dict[str, Callable[[Any, str, int], Any]]) ->
             max_map_len=0,
         )
     except (ValueError, msgpack.UnpackException, RecursionError) as error:
-        raise CodecError("frame", f"not msgpack: {error or type(error).__name__}") from None
+        raise CodecError(
+            "frame", f"not msgpack: {error or type(error).__name__}"
+        ) from None
     if type(rows) is not list:
         raise _type_error("frame", "an array of messages", rows)
     messages = []
@@ -267,4 +272,3 @@ class PleaReader(_Reader):
     def feed(self, data: bytes) -> list[Plea]:
         """Take bytes, give messages. Raises as `WritReader.feed`."""
         return self._feed(data)
-

@@ -50,7 +50,9 @@ class FrameReader:
             size = int.from_bytes(self._buffer[at : at + _HEADER], "little")
             if not 0 < size <= self._size_max:
                 self._broken = True
-                raise FrameError(f"frame of {size} bytes; 1 to {self._size_max} allowed")
+                raise FrameError(
+                    f"frame of {size} bytes; 1 to {self._size_max} allowed"
+                )
             end = at + _HEADER + size
             if end > held:
                 break
