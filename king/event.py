@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from proto.message import Effect, Goof, Jam
 
-__all__ = ["Effect", "Failure", "Fact", "Goof", "Jam", "Outcome", "Ovum", "Refused"]
+__all__ = ["Effect", "Fact", "Failure", "Goof", "Jam", "Outcome", "Ovum", "Refused"]
 
 
 @dataclass(frozen=True, slots=True)
