@@ -181,8 +181,6 @@ class Log:
         epochs: Sequence[Epoch],
         stores: Sequence[LmdbStore],
         notes: Sequence[str],
-        *,
-        writable: bool,
     ) -> None:
         """Join opened stores, oldest first.
 
@@ -192,7 +190,6 @@ class Log:
         self.notes = tuple(notes)
         self._stores = tuple(stores)
         self._live = self._stores[-1]
-        self._writable = writable
         for before, epoch in zip(self._stores, self.epochs[1:], strict=False):
             if before.last != epoch.start:
                 raise TreadleError(
@@ -224,7 +221,6 @@ class Log:
         return self._live.last or self.epochs[-1].start
 
     def append(self, first: int, rows: Sequence[Row]) -> None:
-        assert self._writable
         if not self._live.last:
             assert first == self.epochs[-1].start + 1, (first, self.epochs[-1])
         self._live.append(first, rows)
@@ -250,7 +246,6 @@ class Log:
 
     def settle(self) -> None:
         """Older epochs were closed by a durable roll; only the live one counts."""
-        assert self._writable
         self._live.settle()
 
     def size_bytes(self) -> int:
@@ -290,8 +285,8 @@ def open_log(
             raise TreadleError(
                 "log-old",
                 f"the log in {log_dir} has format {version}, from an old Vere",
-                "start it once with Vere 3 or later, which migrates it; meanwhile "
-                "`treadle check` and `treadle replay --read-only` can read it",
+                "start it once with Vere 3 or later, which migrates it; until then "
+                "`treadle check` and `treadle replay` can read it",
             )
         if not epochs:
             epochs = [Epoch(0, log_dir, 1, "unknown")]
@@ -311,7 +306,7 @@ def open_log(
                     epoch.path, read_only=not writing, live=live, map_size=map_size
                 )
             )
-        return Log(epochs, stores, notes, writable=not read_only)
+        return Log(epochs, stores, notes)
     except TreadleError:
         for store in stores:
             store.close()

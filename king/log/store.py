@@ -369,7 +369,9 @@ def _open_environment(
             raise _fault_at_open(error, path) from error
 
 
-def _read_meta(txn: lmdb.Transaction, database: object, where: Path) -> Meta:
+def _read_meta(
+    txn: lmdb.Transaction[bytes], database: lmdb._Database, where: Path
+) -> Meta:
     rows = {bytes(key): bytes(value) for key, value in txn.cursor(database)}
     return decode_meta(rows, where)
 
@@ -428,6 +430,7 @@ class LmdbStore:
         self.path = path
         self._failure: LogFailed | None = None
         self._busy = threading.Lock()
+        self._read_only = read_only
         self._env = _open_environment(
             path, read_only=read_only, lock=live or not read_only, map_size=map_size
         )
@@ -446,7 +449,7 @@ class LmdbStore:
             self._env.close()
             raise
 
-    def _open_database(self, name: bytes) -> object:
+    def _open_database(self, name: bytes) -> lmdb._Database:
         try:
             return self._env.open_db(name, integerkey=name == _EVENTS, create=False)
         except lmdb.NotFoundError as error:
@@ -493,6 +496,7 @@ class LmdbStore:
 
     def append(self, first: int, rows: Sequence[Row]) -> None:
         assert self._events is not None
+        assert not self._read_only
         items = [
             (_KEY.pack(number), _MUG.pack(row.mug) + row.job)
             for number, row in enumerate(rows, first)
@@ -565,15 +569,26 @@ class LmdbStore:
         raise _gap(self.path, first + count, "the end")
 
     def settle(self) -> None:
-        """Rewrite META as it is: LMDB syncs the whole file in doing so."""
+        """Rewrite META as it is: LMDB syncs the whole file in doing so. Opened
+        for reading, sync the file."""
         with self._busy:
             self._check()
             try:
+                if self._read_only:
+                    self._sync_file()
+                    return
                 with self._env.begin(write=True, db=self._meta_database) as txn:
                     for key, value in encode_meta(self.meta).items():
                         txn.put(key, value)
             except (lmdb.Error, OSError) as error:
                 raise self._fail(error, "settling the log") from error
+
+    def _sync_file(self) -> None:
+        descriptor = os.open(self.path / "data.mdb", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
     def size_bytes(self) -> int:
         return (self.path / "data.mdb").stat().st_size

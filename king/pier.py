@@ -1,0 +1,521 @@
+"""The pier: directory layout, the two locks, opening with all its refusals.
+
+Owns: the names of everything in a pier (specification 1, and ours), the lock
+    files, and the manifest. The log below `.urb/log` is `king.log`'s, the
+    image below `.urb/chk` the serf's.
+Invariants: whoever holds a `Pier` is the only king of it, among ours and
+    Vere's; a pier of a newer format is refused before anything is written;
+    nothing that Vere wrote is ever changed, other than through the log.
+Limits: Linux (OFD locks, /proc). Local disks only.
+
+Locks. `flock` on `.urb/treadle.lock`, which is never unlinked; the serf
+inherits the descriptor, so that an orphaned serf still keeps a second king
+out. An OFD record lock on byte 0 of `.vere.lock`, which Vere's own POSIX lock
+excludes and is excluded by. What is written inside both is information only.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import json
+import os
+import secrets
+import socket
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import lmdb
+
+from king.config import RUNTIME
+from king.errors import TreadleError
+from king.log.epoch import Log, find_epochs, open_log, sync_directory
+from king.log.store import MAP_SIZE_MAX, Meta, explain_disk
+from king.manifest import Manifest, read_manifest, write_manifest
+
+__all__ = [
+    "Layout",
+    "Pier",
+    "check_is_pier",
+    "check_local_disk",
+    "identity_bytes",
+    "lock_pier",
+    "make_directories",
+    "new_manifest",
+    "open_pier",
+    "wait_unlocked",
+    "who_locks",
+]
+
+
+# --- layout -----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where everything is. Making one touches nothing."""
+
+    root: Path
+
+    @property
+    def urb(self) -> Path:
+        return self.root / ".urb"
+
+    @property
+    def log_dir(self) -> Path:
+        return self.urb / "log"
+
+    @property
+    def image(self) -> Path:
+        """Our snapshot, beside Vere's image.bin and never instead of it."""
+        return self.urb / "chk" / "treadle.image"
+
+    @property
+    def manifest(self) -> Path:
+        return self.urb / "treadle.json"
+
+    @property
+    def lock(self) -> Path:
+        return self.urb / "treadle.lock"
+
+    @property
+    def vere_lock(self) -> Path:
+        return self.root / ".vere.lock"
+
+    @property
+    def conn_socket(self) -> Path:
+        return self.urb / "conn.sock"
+
+    @property
+    def http_ports(self) -> Path:
+        return self.root / ".http.ports"
+
+    @property
+    def put(self) -> Path:
+        """Files that effects write."""
+        return self.urb / "put"
+
+    @property
+    def bundles(self) -> Path:
+        """Repro bundles of quarantined events."""
+        return self.urb / "bug"
+
+
+_DIRECTORIES = ("log", "chk", "put", "get", "dev")
+
+
+def make_directories(layout: Layout, *, log: bool) -> None:
+    """Make what is missing of `.urb`. `log` False: leave `log/` to its owner."""
+    layout.urb.mkdir(mode=0o700, exist_ok=True)
+    for name in _DIRECTORIES:
+        if name != "log" or log:
+            (layout.urb / name).mkdir(mode=0o700, exist_ok=True)
+
+
+def check_is_pier(root: Path) -> Layout:
+    """Say by name why `root` is no pier, without touching it.
+
+    :raises TreadleError: pier-missing, pier-bad, no-permission
+    """
+    layout = Layout(root)
+    try:
+        entries = os.listdir(root)
+    except FileNotFoundError:
+        raise TreadleError(
+            "pier-missing",
+            f"there is no pier at {root}",
+            f"boot one: treadle boot {root} --fake ~zod",
+        ) from None
+    except NotADirectoryError:
+        raise TreadleError(
+            "pier-bad",
+            f"{root} is not a directory",
+            "name the directory of a ship, not a file",
+        ) from None
+    except OSError as error:
+        raise explain_disk(error, root, "opening the pier") from error
+    if ".urb" not in entries or not layout.log_dir.is_dir():
+        raise TreadleError(
+            "pier-bad",
+            f"{root} is not a pier: it has no event log (.urb/log)",
+            "name the directory of a ship; to make one, boot into a new directory",
+        )
+    return layout
+
+
+# --- disks ------------------------------------------------------------------
+
+# `f_type` of filesystems on which locks or shared mappings cannot be trusted.
+_NETWORK_DISKS = {
+    0x6969: "NFS",
+    0x517B: "SMB",
+    0xFE534D42: "SMB2",
+    0xFF534D42: "CIFS",
+    0x5346414F: "AFS",
+    0x6B414653: "AFS",
+    0x564C: "NCP",
+    0x73757245: "Coda",
+    0x01021997: "9p",
+    0x00C36400: "Ceph",
+    0x0BD00BD0: "Lustre",
+    0x47504653: "GPFS",
+}
+
+
+def _disk_type(path: Path) -> int:
+    libc = ctypes.CDLL(None, use_errno=True)
+    buffer = ctypes.create_string_buffer(512)
+    if libc.statfs(os.fsencode(path), buffer) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), str(path))
+    # `f_type` comes first, a long; the magic numbers are 32 bits.
+    return int.from_bytes(buffer.raw[:4], "little")
+
+
+def check_local_disk(path: Path, disk_type: Callable[[Path], int] = _disk_type) -> None:
+    """Refuse a pier on a network filesystem: LMDB and locks need a real disk.
+
+    :raises TreadleError: network-disk
+    """
+    name = _NETWORK_DISKS.get(disk_type(path))
+    if name is not None:
+        raise TreadleError(
+            "network-disk",
+            f"{path} is on a network filesystem ({name}), where the log is not safe",
+            "move the pier to a local disk; nothing was changed",
+        )
+
+
+# --- locks ------------------------------------------------------------------
+
+_FLOCK = struct.Struct("hhqqi4x")
+
+
+def _open_for_lock(path: Path) -> int:
+    try:
+        return os.open(
+            path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666
+        )
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise TreadleError(
+                "pier-bad",
+                f"{path} is a symbolic link; a lock must be a file of this pier",
+                "move the link away, if you know that no other ship uses it",
+            ) from error
+        raise explain_disk(error, path.parent, f"opening {path.name}") from error
+
+
+def _lock_ours(layout: Layout) -> int:
+    descriptor = _open_for_lock(layout.lock)
+    tries = 5
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return descriptor
+        except BlockingIOError:
+            # Those who only ask (`who_locks`) hold it for an instant.
+            tries -= 1
+            if tries:
+                time.sleep(0.01)
+                continue
+            os.close(descriptor)
+            raise TreadleError(
+                "pier-locked",
+                f"{layout.root} is in use by {_describe_ours(layout)}",
+                f"stop that ship first: treadle stop {layout.root}",
+            ) from None
+        except OSError as error:
+            os.close(descriptor)
+            raise explain_disk(error, layout.urb, "locking the pier") from error
+
+
+def _describe_ours(layout: Layout) -> str:
+    """Who says that they hold our lock; kernel first, the file second."""
+    try:
+        with layout.lock.open("rb") as file:
+            value = json.loads(file.read(4096) or b"{}")
+            pid, host = int(value["pid"]), str(value["host"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another treadle"
+    if host != socket.gethostname():
+        return f"treadle, pid {pid} on {host}"
+    if not os.path.exists(f"/proc/{pid}"):
+        return (
+            f"a serf left behind by the treadle of pid {pid}, which is gone (it "
+            "leaves by itself within seconds)"
+        )
+    return f"treadle, pid {pid}"
+
+
+def _lock_vere(layout: Layout) -> int:
+    path = layout.vere_lock
+    while True:
+        descriptor = _open_for_lock(path)
+        try:
+            fcntl.fcntl(
+                descriptor,
+                fcntl.F_OFD_SETLK,
+                _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0),
+            )
+        except (BlockingIOError, PermissionError):
+            holder = _vere_holder(descriptor)
+            os.close(descriptor)
+            raise TreadleError(
+                "pier-locked",
+                f"{layout.root} is in use by {holder}",
+                "stop that ship first",
+            ) from None
+        except OSError as error:
+            os.close(descriptor)
+            raise explain_disk(error, layout.root, "locking .vere.lock") from error
+        # Vere unlinks its lock file as it leaves: is what we hold still *the*
+        # lock file?
+        try:
+            same = os.path.samestat(os.fstat(descriptor), os.stat(path))
+        except FileNotFoundError:
+            same = False
+        if same:
+            return descriptor
+        os.close(descriptor)
+
+
+def _vere_holder(descriptor: int) -> str:
+    data = fcntl.fcntl(
+        descriptor,
+        fcntl.F_OFD_GETLK,
+        _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0),
+    )
+    pid = _FLOCK.unpack(data)[4]
+    return f"Vere, pid {pid}" if pid > 0 else "another runtime"
+
+
+def _rewrite(descriptor: int, data: bytes) -> None:
+    """Truncate and write: never leave an older, longer text behind."""
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, data, 0)
+
+
+@dataclass(slots=True)
+class Locks:
+    """Both locks, held. `inherit` is the descriptor for the serf."""
+
+    inherit: int
+    vere: int
+
+    def release(self) -> None:
+        """Give both back; the files stay (see H27 of the hazards)."""
+        try:
+            # Empty files tell people that nobody runs here.
+            os.ftruncate(self.vere, 0)
+            os.ftruncate(self.inherit, 0)
+        except OSError:
+            pass  # a full or read-only disk must not keep us from leaving
+        os.close(self.vere)
+        os.close(self.inherit)
+
+
+def lock_pier(layout: Layout) -> Locks:
+    """Take both locks, or say who holds them.
+
+    :raises TreadleError: pier-locked, read-only, no-permission, disk-full
+    """
+    inherit = _lock_ours(layout)
+    try:
+        vere = _lock_vere(layout)
+    except TreadleError:
+        os.close(inherit)
+        raise
+    note = {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "since": int(time.time()),
+        "runtime": RUNTIME,
+    }
+    try:
+        _rewrite(inherit, json.dumps(note).encode() + b"\n")
+        _rewrite(vere, f"{os.getpid()}\n".encode())
+    except OSError as error:
+        os.close(inherit)
+        os.close(vere)
+        raise explain_disk(error, layout.urb, "writing the lock files") from error
+    return Locks(inherit, vere)
+
+
+def who_locks(layout: Layout) -> str | None:
+    """Who holds the pier, in words; None if nobody does. Writes nothing."""
+    try:
+        descriptor = os.open(layout.lock, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        pass
+    else:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _describe_ours(layout)
+        finally:
+            os.close(descriptor)
+    try:
+        descriptor = os.open(layout.vere_lock, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        data = fcntl.fcntl(
+            descriptor,
+            fcntl.F_OFD_GETLK,
+            _FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, 0, 1, 0),
+        )
+        kind, _, _, _, pid = _FLOCK.unpack(data)
+    finally:
+        os.close(descriptor)
+    if kind == fcntl.F_UNLCK:
+        return None
+    return f"Vere, pid {pid}" if pid > 0 else "another runtime"
+
+
+def wait_unlocked(layout: Layout, timeout_s: float) -> bool:
+    """Poll until nobody holds the pier; False after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while who_locks(layout) is not None:
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+# --- opening ----------------------------------------------------------------
+
+
+def identity_bytes(ship: int) -> bytes:
+    """A ship's number as messages and images carry it: 16 bytes, LE."""
+    return ship.to_bytes(16, "little")
+
+
+def new_manifest(ship: int, *, adopted: bool) -> Manifest:
+    return Manifest(
+        ship=ship,
+        identity=secrets.token_bytes(16),
+        created_by=RUNTIME,
+        lmdb=".".join(map(str, lmdb.version())),
+        adopted=adopted,
+    )
+
+
+class Pier:
+    """An open pier: locks held, log open, identity known.
+
+    A context manager; `close` gives the locks back last.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        locks: Locks,
+        log: Log,
+        manifest: Manifest,
+        notes: list[str],
+    ) -> None:
+        self.layout = layout
+        self.log = log
+        self.manifest = manifest
+        self.notes = notes
+        """What people should hear of: adoption, unfinished rolls."""
+        self._locks: Locks | None = locks
+
+    @property
+    def root(self) -> Path:
+        return self.layout.root
+
+    @property
+    def meta(self) -> Meta:
+        return self.log.meta
+
+    @property
+    def ship(self) -> bytes:
+        """For the handshake with the serf."""
+        return identity_bytes(self.manifest.ship)
+
+    @property
+    def identity(self) -> bytes:
+        """Of the log, for the handshake with the serf."""
+        return self.manifest.identity
+
+    @property
+    def lock_descriptor(self) -> int:
+        """The serf inherits this one (`pass_fds`), and never closes it."""
+        assert self._locks is not None
+        return self._locks.inherit
+
+    def close(self) -> None:
+        """Close the log, then unlock. Idempotent."""
+        if self._locks is not None:
+            locks, self._locks = self._locks, None
+            self.log.close()
+            locks.release()
+
+    def __enter__(self) -> Pier:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def open_pier(root: Path, *, run: bool = True, map_size: int = MAP_SIZE_MAX) -> Pier:
+    """Open a pier for running it, or (`run` False) for replaying its log,
+    which is then opened for reading only.
+
+    A pier made by Vere is adopted: our manifest is written beside Vere's
+    files, and none of them is touched. The caller settles the log.
+
+    :raises TreadleError: pier-missing, pier-bad, pier-locked, pier-newer,
+        manifest-bad, identity-mismatch, read-only, no-permission,
+        network-disk, and what `open_log` raises
+    """
+    layout = check_is_pier(root)
+    # First what needs no writing: formats that are too new stop here.
+    read_manifest(layout.manifest)
+    find_epochs(layout.log_dir)
+    check_local_disk(root)
+    locks = lock_pier(layout)
+    log: Log | None = None
+    try:
+        # Read again: until now another king may have been at work.
+        manifest = read_manifest(layout.manifest)
+        log = open_log(layout.log_dir, read_only=not run, map_size=map_size)
+        notes = list(log.notes)
+        if manifest is None:
+            manifest = new_manifest(log.meta.who, adopted=True)
+            notes.append(
+                f"adopted this pier, made by {log.epochs[0].runtime}: our manifest and "
+                "image go beside its files, its own snapshot is left as it is"
+            )
+        if manifest.ship != log.meta.who:
+            raise TreadleError(
+                "identity-mismatch",
+                f"the manifest says ship 0x{manifest.ship:x}, the log 0x"
+                f"{log.meta.who:x}: files of two ships were mixed in {root}",
+                "restore the pier from a copy; nothing was changed",
+            )
+        if run:
+            manifest = manifest.next_generation()
+        make_directories(layout, log=False)
+        sync_directory(layout.urb)
+        write_manifest(layout.manifest, manifest)
+        return Pier(layout, locks, log, manifest, notes)
+    except BaseException as error:
+        if log is not None:
+            log.close()
+        locks.release()
+        if isinstance(error, OSError):
+            raise explain_disk(error, layout.urb, "opening the pier") from error
+        raise
