@@ -22,5 +22,8 @@
 #define NK_NURSERY_SIZE_DEFAULT (64ull << 20)
 #define NK_NURSERY_YOUNG_SIZE (16u << 10)
 #endif
+/* The young part may grow to this many times its size when most of it
+ * survives, or to a quarter of what is live. */
+#define NK_NURSERY_YOUNG_GROWTH_MAX 16u
 
 #endif

@@ -19,7 +19,14 @@
  * Roots are the registered root frames and root sources. Nothing else keeps
  * a nursery noun alive, and no other reference survives a collection.
  *
+ * A collection visits every root slot exactly once: a slot that is visited
+ * twice is a bug (NK_TINY and NK_PARANOID builds find it). The copies are
+ * made in a second space of the same size and moved down at the end, so
+ * that live nouns always begin at `nursery_start`; physical memory needed
+ * is what is live twice, while a collection runs.
+ *
  * Owns: the mapping; `base`, `top` and the limits. One thread only.
+ * Limits: a live set above 63/64 of the nursery's limit is NK_MEME.
  */
 #ifndef NK_NURSERY_H
 #define NK_NURSERY_H
@@ -32,9 +39,10 @@ struct nk_home;
 typedef void (*nk_root_visit)(struct nk_arena *arena, nk_noun *slot);
 
 /* A source of roots: an interpreter's stacks, a cache, a table. [trace]
- * calls [visit] on each of its noun slots (home nouns and direct atoms are
- * allowed and cheap). [moved] is called after a collection, when addresses
- * have changed: tables keyed by reference rehash, inline caches drop. */
+ * calls [visit] on each of its noun slots (home nouns, direct atoms and
+ * NK_NONE are allowed and cheap). [moved] is called after a collection, when
+ * addresses have changed: tables keyed by reference rehash, inline caches
+ * drop. */
 struct nk_root_source {
     void (*trace)(void *context, struct nk_arena *arena, nk_root_visit visit);
     void (*moved)(void *context, struct nk_arena *arena);
@@ -59,15 +67,29 @@ struct nk_arena {
     uint64_t nursery_start; /* first word of the nursery */
     uint64_t tenured;       /* end of what the last collection kept */
     uint64_t nursery_end;   /* end of the reserved space */
-    uint64_t high_water;    /* pages above were never touched since reset */
+    uint64_t high_water;    /* pages above are not resident */
     struct nk_root_frame *frames;
     struct nk_root_source *sources;
-    struct nk_home *home;   /* NULL in an arena that has none (the codec) */
+    struct nk_home *home; /* NULL in an arena that has none (the codec) */
+    bool minor;           /* the running collection is a minor one: root slots
+                           * unchanged since the last one need no visit */
     /* Counters, for status and tests. */
     uint64_t minor_collections;
     uint64_t full_collections;
     uint64_t words_copied;
     uint64_t map_bytes;
+    /* Policy and the running collection; nursery.c only. */
+    uint64_t young;       /* words between collections */
+    uint64_t next_full;   /* tenured at which the next collection is full */
+    uint64_t peak;        /* highest top since reset */
+    uint64_t usual;       /* running mean of the words that an event uses */
+    uint64_t other_start; /* first word of the space copied into */
+    uint64_t other_high;  /* words of it that are resident */
+    uint64_t copy_floor;  /* boxes below stay where they are */
+    uint64_t copied;      /* words copied so far */
+    uint64_t root_count;  /* slots visited */
+    uint64_t room_calls;  /* NK_TINY: which call collects */
+    void *visited;        /* debug builds: those slots */
 };
 
 /* Reserve [home_size] + [nursery_size] bytes (each rounded up to pages).
