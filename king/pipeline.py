@@ -1,0 +1,639 @@
+"""The spine: ovum -> writ -> plea -> log -> effects. Decisions only, no I/O.
+
+What it is: a state machine that says what to send, what to commit and what
+to release. `spine` moves the bytes; a test can play the world instead.
+It owns: every request from offer to release, and the numbers: `computed` >=
+`committed` >= `released`.
+Invariants:
+  an event is released only if committed >= event, and in event order;
+  outcomes leave in the order of the answers: nothing that was computed on
+  top of an uncommitted event (a bail, a peek) leaves before that event;
+  a lane's budget covers its events from offer to release, so every queue
+  here is bounded and release never waits;
+  stamps rise: now = max(wall, last + 2^48), and a resent job keeps its own.
+Limits: see `Limits`; an ovum above a lane's byte budget goes alone.
+
+Model: proto/model/Treadle.tla; the recorder's words are its actions.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from king.event import Effect, Fact, Failure, Jam, Outcome, Ovum, Refused
+from proto.message import Bail, Done, Plea, Save, Saved, Work, Writ
+
+__all__ = [
+    "TICK",
+    "Ask",
+    "Batch",
+    "Lane",
+    "Lie",
+    "Limits",
+    "Pipeline",
+    "Poke",
+    "Recorder",
+    "head_time",
+]
+
+TICK = 1 << 48
+"""The least step between two stamps: 2^-16 second."""
+
+Recorder = Callable[[str, int, int], None]
+"""(action, number, other): offered t 0; sent t request; answered request
+event-or-0; committed event 0; released event 0; saved event 0."""
+
+
+class Lie(Exception):
+    """The serf said what it cannot mean: it is broken, treat it as dead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds, each with its reason.
+
+    lane: what one driver may have outstanding from offer to release;
+    flight: what the serf may hold unanswered (hides the pipe's latency, and
+    bounds what is sent again when it dies); batch: what one commit may hold;
+    effects: what one event may say.
+    """
+
+    lane_events: int = 2_048
+    lane_bytes: int = 32 << 20
+    flight_events: int = 1_024
+    flight_bytes: int = 16 << 20
+    batch_events: int = 4_096
+    batch_bytes: int = 32 << 20
+    effects: int = 100_000
+    deadline_ms: int = 600_000
+
+
+class Lane:
+    """One driver's queue and budget. `on_room` is told when room appears."""
+
+    __slots__ = ("bytes", "events", "lagging", "name", "on_room", "queue")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.queue: deque[Poke] = deque()
+        self.events = 0
+        self.bytes = 0
+        self.lagging = False  # does not drain its effects: no admission
+        self.on_room: Callable[[], None] | None = None
+
+
+class Poke:
+    """One ovum, from offer to release."""
+
+    __slots__ = (
+        "deaths",
+        "done",
+        "effects",
+        "event",
+        "job",
+        "lane",
+        "mug",
+        "outcome",
+        "ovum",
+        "request",
+        "size",
+        "ticket",
+        "time",
+    )
+
+    def __init__(
+        self,
+        ticket: int,
+        lane: Lane,
+        ovum: Ovum,
+        done: Callable[[Outcome], None] | None,
+    ) -> None:
+        self.ticket = ticket
+        self.lane = lane
+        self.ovum = ovum
+        self.done = done
+        self.size = len(ovum.jam)
+        self.deaths = 0
+        self.request = 0
+        self.time = 0
+        self.job = Jam(b"")
+        self.event = 0  # its own, or the last before it if it has none
+        self.mug = 0
+        self.effects: tuple[Effect, ...] = ()
+        self.outcome: Outcome | None = None
+
+
+class Ask:
+    """Any other request. `make` builds the writ from its request number.
+
+    `done` gets the answer, or words that say why there is none.
+    """
+
+    __slots__ = ("deaths", "done", "event", "make", "name", "reply", "request", "wants")
+
+    def __init__(
+        self,
+        name: str,
+        make: Callable[[int], Writ],
+        wants: type,
+        done: Callable[[Plea | str], None],
+    ) -> None:
+        self.name = name
+        self.make = make
+        self.wants = wants
+        self.done = done
+        self.deaths = 0
+        self.request = 0
+        self.event = 0
+        self.reply: Plea | str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Neighbouring events that are to become durable together."""
+
+    first: int
+    pokes: list[Poke]
+
+    @property
+    def last(self) -> int:
+        return self.first + len(self.pokes) - 1
+
+
+class Pipeline:
+    """See the module's words. All methods return at once."""
+
+    def __init__(
+        self,
+        lanes: Sequence[str],
+        *,
+        event: int,
+        last_time: int,
+        stamp: Callable[[int, bytes], bytes],
+        limits: Limits | None = None,
+        record: Recorder | None = None,
+    ) -> None:
+        self.limits = limits or Limits()
+        self.lanes = [Lane(name) for name in lanes]
+        self.computed = event
+        self.planned = event
+        self.committed = event
+        self.released = event
+        self.last_time = last_time
+        self.refusing: str | None = None  # why nothing is admitted, if so
+        self.up = False  # a caught-up serf listens
+        self.careful = False  # after a death: one at a time
+        self.flight: deque[Poke | Ask] = deque()
+        self.flight_bytes = 0
+        self.saves_in_flight = 0
+        self.answers: deque[Poke | Ask] = deque()
+        self._stamp = stamp
+        self._record = record
+        self._again: deque[Poke | Ask] = deque()  # was in flight at a death
+        self._asks: deque[Ask] = deque()
+        self._save: Ask | None = None
+        self._fresh: deque[Poke] = deque()  # answered, in no batch yet
+        self._batch: Batch | None = None
+        self._turn = 0
+        self._ticket = 0
+        self._request = 0
+        # counters for people
+        self.failures = 0
+        self.queued = 0
+        self.batches = 0
+
+    # --- admission ------------------------------------------------------------
+
+    def has_room(self, lane: Lane, size: int) -> bool:
+        """Whether an ovum of `size` bytes may be offered now."""
+        if lane.events == 0:
+            return not lane.lagging
+        return (
+            lane.events < self.limits.lane_events
+            and lane.bytes + size <= self.limits.lane_bytes
+            and not lane.lagging
+        )
+
+    def offer(
+        self, lane: Lane, ovum: Ovum, done: Callable[[Outcome], None] | None
+    ) -> None:
+        """Admit an ovum; the caller has asked `has_room`, or may be refused."""
+        if self.refusing is not None:
+            if done is not None:
+                done(Refused(self.refusing))
+            return
+        self._ticket += 1
+        poke = Poke(self._ticket, lane, ovum, done)
+        lane.events += 1
+        lane.bytes += poke.size
+        lane.queue.append(poke)
+        self.queued += 1
+        if self._record is not None:
+            self._record("offered", poke.ticket, 0)
+
+    def ask(self, ask: Ask) -> None:
+        """Queue a peek, a gauge, ...: answered in order with the events."""
+        self._asks.append(ask)
+
+    def save(self, done: Callable[[Plea | str], None]) -> bool:
+        """Plan a wall: nothing new is sent until all is durable, then Save.
+
+        False if one is planned already; then `done` will not be called.
+        """
+        if self._save is not None or self.saves_in_flight:
+            return False
+        self._save = Ask("save", lambda n: Save(n, self.committed), Saved, done)
+        return True
+
+    # --- to the serf ----------------------------------------------------------
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing is offered, computed or unreleased."""
+        return not (
+            self.queued or self.flight or self._again or self.answers or self._asks
+        )
+
+    @property
+    def at_wall(self) -> bool:
+        """Serf, log and world agree: nothing is between them."""
+        return not (self.flight or self._again or self.answers)
+
+    def send(self, wall: int) -> list[Writ]:
+        """What to say to the serf now; `wall` is the time as @da."""
+        if not self.up:
+            return []
+        out: list[Writ] = []
+        if self.careful:
+            self._send_again(out)
+            if self.careful:
+                return out
+        if self._save is not None:
+            if self.at_wall:
+                ask, self._save = self._save, None
+                self.saves_in_flight = 1
+                self._launch_ask(ask, out)
+            return out
+        while self._asks and len(self.flight) < self.limits.flight_events:
+            self._launch_ask(self._asks.popleft(), out)
+        if self.queued:
+            self._send_pokes(out, wall)
+        return out
+
+    def _send_pokes(self, out: list[Writ], wall: int) -> None:
+        """Round robin over the lanes, from where the last round stopped."""
+        lanes, flight, limits = self.lanes, self.flight, self.limits
+        count = len(lanes)
+        turn = self._turn
+        idle = 0
+        while idle < count and len(flight) < limits.flight_events:
+            lane = lanes[turn]
+            if not lane.queue:
+                turn = (turn + 1) % count
+                idle += 1
+                continue
+            poke = lane.queue[0]
+            if flight and self.flight_bytes + poke.size > limits.flight_bytes:
+                break
+            lane.queue.popleft()
+            self.queued -= 1
+            idle = 0
+            turn = (turn + 1) % count
+            now = self.last_time + TICK
+            if wall > now:
+                now = wall
+            self.last_time = poke.time = now
+            poke.job = Jam(self._stamp(now, poke.ovum.jam))
+            out.append(self._launch(poke))
+        self._turn = turn
+
+    def _send_again(self, out: list[Writ]) -> None:
+        """After a death: singly, in the old order, until all have answered."""
+        if self.flight:
+            return
+        if not self._again:
+            self.careful = False
+            return
+        entry = self._again.popleft()
+        if type(entry) is Poke:
+            out.append(self._launch(entry))
+        else:
+            assert isinstance(entry, Ask)
+            self._launch_ask(entry, out)
+
+    def _launch(self, poke: Poke) -> Work:
+        self._request += 1
+        poke.request = self._request
+        self.flight.append(poke)
+        self.flight_bytes += poke.size
+        if self._record is not None:
+            self._record("sent", poke.ticket, poke.request)
+        deadline = poke.ovum.deadline_ms
+        return Work(
+            poke.request,
+            self.limits.deadline_ms if deadline is None else deadline,
+            poke.job,
+        )
+
+    def _launch_ask(self, ask: Ask, out: list[Writ]) -> None:
+        self._request += 1
+        ask.request = self._request
+        self.flight.append(ask)
+        out.append(ask.make(ask.request))
+
+    # --- from the serf --------------------------------------------------------
+
+    def answer(self, plea: Plea) -> None:
+        """Take one answer, as if from an enemy.
+
+        :raises Lie: if it is not what the oldest request can be answered with.
+        """
+        flight = self.flight
+        if not flight:
+            raise Lie(f"{type(plea).__name__} without a request")
+        entry = flight[0]
+        if type(plea) is Done and type(entry) is Poke:
+            self._answer_done(entry, plea)
+        elif type(plea) is Bail:
+            self._answer_bail(entry, plea)
+        elif type(entry) is Ask and type(plea) is entry.wants:
+            self._answer_ask(entry, plea)
+        else:
+            raise Lie(f"{type(plea).__name__} does not answer {_words(entry)}")
+
+    def _answer_done(self, poke: Poke, plea: Done) -> None:
+        if plea.request != poke.request:
+            raise Lie(f"Done names request {plea.request}, not {poke.request}")
+        event = self.computed + 1
+        if plea.event != event:
+            raise Lie(f"Done says event {plea.event}, not {event}")
+        if plea.mug >> 31:
+            raise Lie(f"event {event}: mug {plea.mug:#x} has more than 31 bits")
+        if len(plea.effects) > self.limits.effects:
+            raise Lie(f"event {event}: {len(plea.effects)} effects")
+        job = plea.job
+        if job is not None:
+            if head_time(job) != poke.time:
+                raise Lie(f"event {event}: the replacing job has another time")
+            poke.job = job
+        self.flight.popleft()
+        self.flight_bytes -= poke.size
+        self.computed = poke.event = event
+        poke.mug = plea.mug
+        poke.effects = plea.effects
+        poke.outcome = Fact(event, plea.mug, job is not None)
+        self._fresh.append(poke)
+        self.answers.append(poke)
+        if self._record is not None:
+            self._record("answered", poke.request, event)
+
+    def _answer_bail(self, entry: Poke | Ask, plea: Bail) -> None:
+        if plea.request != entry.request:
+            raise Lie(f"Bail names request {plea.request}, not {entry.request}")
+        self.flight.popleft()
+        entry.event = self.computed
+        if type(entry) is Poke:
+            self.flight_bytes -= entry.size
+            self.failures += 1
+            entry.outcome = Failure(plea.goofs)
+        else:
+            assert isinstance(entry, Ask)
+            entry.reply = plea
+            self._note_save(entry)
+        self.answers.append(entry)
+        if self._record is not None:
+            self._record("answered", entry.request, 0)
+
+    def _answer_ask(self, ask: Ask, plea: Plea) -> None:
+        request = getattr(plea, "request", 0)
+        if request != ask.request:
+            raise Lie(f"{ask.name}: request {request}, not {ask.request}")
+        if type(plea) is Saved and plea.event != self.committed:
+            raise Lie(f"saved event {plea.event}, not {self.committed}")
+        self.flight.popleft()
+        ask.event = self.computed
+        ask.reply = plea
+        self._note_save(ask)
+        self.answers.append(ask)
+        if self._record is not None:
+            self._record("answered", ask.request, 0)
+            if type(plea) is Saved:
+                self._record("saved", plea.event, 0)
+
+    def _note_save(self, ask: Ask) -> None:
+        if ask.wants is Saved:
+            self.saves_in_flight = 0
+
+    # --- to the log -----------------------------------------------------------
+
+    def take_batch(self) -> Batch | None:
+        """All that has piled up, bounded; None while a batch is at the disk."""
+        fresh = self._fresh
+        if self._batch is not None or not fresh:
+            return None
+        room = self.limits.batch_bytes
+        pokes: list[Poke] = []
+        while fresh and len(pokes) < self.limits.batch_events:
+            room -= len(fresh[0].job)
+            if room < 0 and pokes:
+                break
+            pokes.append(fresh.popleft())
+        self._batch = Batch(self.planned + 1, pokes)
+        self.planned += len(pokes)
+        self.batches += 1
+        return self._batch
+
+    def batch_committed(self) -> None:
+        """The batch that was taken last is durable."""
+        assert self._batch is not None
+        if self._record is not None:
+            for event in range(self._batch.first, self._batch.last + 1):
+                self._record("committed", event, 0)
+        self.committed = self._batch.last
+        self._batch = None
+
+    # --- to the world ---------------------------------------------------------
+
+    def release(self, hand: Callable[[int, tuple[Effect, ...]], None]) -> int:
+        """Tell outcomes and hand out effects, as far as the log allows.
+
+        Returns how many requests were released.
+        """
+        answers, committed, record = self.answers, self.committed, self._record
+        count = 0
+        while answers and answers[0].event <= committed:
+            entry = answers.popleft()
+            count += 1
+            if type(entry) is not Poke:
+                assert isinstance(entry, Ask)
+                entry.done(entry.reply)
+                continue
+            if entry.done is not None:
+                assert entry.outcome is not None
+                entry.done(entry.outcome)
+            if type(entry.outcome) is Fact:
+                if entry.effects:
+                    hand(entry.event, entry.effects)
+                self.released = entry.event
+                if record is not None:
+                    record("released", entry.event, 0)
+            self._repay(entry)
+        return count
+
+    def _repay(self, poke: Poke) -> None:
+        lane = poke.lane
+        lane.events -= 1
+        lane.bytes -= poke.size
+        if lane.on_room is not None:
+            lane.on_room()
+
+    # --- misfortune -----------------------------------------------------------
+
+    def died(self) -> Poke | Ask | None:
+        """The serf is gone: what it had not answered goes back, in order.
+
+        Returns the suspect: the oldest unanswered request, its deaths counted.
+        A save is not tried again.
+        """
+        self.up = False
+        suspect = self.flight[0] if self.flight else None
+        if suspect is not None:
+            suspect.deaths += 1
+            self.careful = True
+        while self.flight:
+            entry = self.flight.pop()
+            if type(entry) is Ask and entry.wants is Saved:
+                self.saves_in_flight = 0
+                self._settle_ask(entry, "the serf died")
+            else:
+                self._again.appendleft(entry)
+        self.flight_bytes = 0
+        return suspect
+
+    def resume(self, event: int) -> None:
+        """A serf listens again, its state as after `event`.
+
+        :raises Lie: if that is not the last event.
+        """
+        if event != self.computed:
+            raise Lie(f"the serf is at event {event}, the log at {self.computed}")
+        self.up = True
+
+    def drop(self, entry: Poke | Ask, why: str) -> None:
+        """Give up on a request that was in flight at a death (quarantine)."""
+        self._again.remove(entry)
+        if type(entry) is Poke:
+            entry.outcome = Refused(why)
+            entry.event = self.computed
+            self.answers.append(entry)
+        else:
+            assert isinstance(entry, Ask)
+            self._settle_ask(entry, why)
+
+    def _settle_ask(self, ask: Ask, why: str) -> None:
+        ask.reply = why
+        ask.event = self.computed
+        self.answers.append(ask)
+
+    def refuse(self, why: str) -> None:
+        """Admit nothing from now on, and give up what was not sent yet.
+
+        What is in flight goes its way. `admit` takes it back.
+        """
+        self.refusing = why
+        for lane in self.lanes:
+            for poke in lane.queue:
+                poke.outcome = Refused(why)
+                poke.event = self.computed
+                self.answers.append(poke)
+            lane.queue.clear()
+        self.queued = 0
+        self._tell_room()
+
+    def close(self, why: str) -> None:
+        """Admit nothing from now on; what was admitted goes its way."""
+        self.refusing = why
+        self._tell_room()
+
+    def admit(self) -> None:
+        """Admit again."""
+        self.refusing = None
+        self._tell_room()
+
+    def _tell_room(self) -> None:
+        for lane in self.lanes:
+            if lane.on_room is not None:
+                lane.on_room()
+
+    def abandon(self, why: str) -> None:
+        """Refuse all that was never answered; nothing more will be sent.
+
+        What was answered keeps waiting for its commit. Called when the ship
+        stops; release once more afterwards.
+        """
+        self.up = False
+        left: list[Poke | Ask] = [*self.flight, *self._again, *self._asks]
+        self.flight.clear()
+        self.flight_bytes = 0
+        self._again.clear()
+        self._asks.clear()
+        if self._save is not None:
+            left.append(self._save)
+            self._save = None
+        self.saves_in_flight = 0
+        for entry in left:
+            if type(entry) is Poke:
+                entry.outcome = Refused(why)
+                entry.event = self.computed
+                self.answers.append(entry)
+            else:
+                assert isinstance(entry, Ask)
+                self._settle_ask(entry, why)
+        self.refuse(why)
+
+    def fail(self, why: str) -> None:
+        """The disk failed: no outcome of an uncommitted event is known.
+
+        Everyone who waits is refused; no effect is released any more.
+        """
+        self.abandon(why)
+        for entry in self.answers:
+            if type(entry) is Poke:
+                entry.outcome = Refused(why)
+                entry.effects = ()
+            else:
+                assert isinstance(entry, Ask)
+                entry.reply = why
+            entry.event = self.committed
+        self._fresh.clear()
+
+
+def _words(entry: Poke | Ask) -> str:
+    if type(entry) is Poke:
+        return f"event request {entry.request} (%{entry.ovum.tag})"
+    assert isinstance(entry, Ask)
+    return f"{entry.name} request {entry.request}"
+
+
+def head_time(job: bytes) -> int | None:
+    """The atom at the head of a jammed cell, without cueing the rest.
+
+    None if the noun is an atom or its head is a cell.
+    """
+    bits = int.from_bytes(job[:64], "little")  # a time needs 22 bytes
+    if bits & 7 != 1:  # cell, then an atom: 1 0, 0
+        return None
+    bits >>= 3
+    if not bits:
+        return None
+    zeros = (bits & -bits).bit_length() - 1
+    bits >>= zeros + 1
+    if zeros == 0:
+        return 0
+    if zeros > 9:
+        return None
+    size = (bits & ((1 << (zeros - 1)) - 1)) | (1 << (zeros - 1))
+    bits >>= zeros - 1
+    return bits & ((1 << size) - 1)

@@ -1,0 +1,327 @@
+"""Log to serf, until it has caught up.
+
+Owns: nothing; borrows a lord that has said Ripe, and the log through its
+    thread.
+Invariants: every row of first..last is played once, in order; the first
+    `life` rows share the Play with first = 1; the serf compares every mug,
+    and we compare the last one of each Play. Nothing is skipped: a divergence
+    or a crash stops with the event. A snapshot is saved every `save_s`, and
+    at the end, so that an interrupted replay goes on from there.
+Limits: FRAMES_MAX frames of ROWS_MAX rows or BYTES_MAX bytes are in flight.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TextIO
+
+import trio
+
+from king import failpoint
+from king.errors import TreadleError
+from king.log_thread import LogThread
+from king.lord import Lord
+from proto.message import Bail, Play, Played, Plea, Row, Save, Saved, Stuck
+
+__all__ = ["Progress", "Replayed", "Rows", "ask", "replay", "show_progress"]
+
+ROWS_MAX = 2_048
+BYTES_MAX = 8 << 20
+FRAMES_MAX = 2
+SAVE_S = 120.0
+
+
+class Rows(Protocol):
+    """What replay needs of a log."""
+
+    @property
+    def last(self) -> int: ...
+
+    def read(
+        self, first: int, rows_max: int = ..., bytes_max: int = ...
+    ) -> Sequence[Row]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a replay stands."""
+
+    event: int
+    last: int
+    events_per_second: float
+    eta_s: float
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What a replay did. `count` may be 0."""
+
+    first: int
+    event: int
+    mug: int
+    count: int
+    elapsed_s: float
+    snapshot: int
+
+    @property
+    def events_per_second(self) -> float:
+        return self.count / self.elapsed_s if self.elapsed_s > 0 else 0.0
+
+
+class _Serf:
+    """Requests to a lord during replay: numbered, answered in order."""
+
+    def __init__(self, lord: Lord, request: int = 0) -> None:
+        self.lord = lord
+        self.request = request
+        self._answers: deque[Plea] = deque()
+        self._bell = trio.Event()
+        lord.receive = self._receive
+        lord.on_dead = self._on_dead
+
+    def _on_dead(self) -> None:
+        self._bell.set()
+
+    def _receive(self, pleas: Sequence[Plea]) -> None:
+        self._answers.extend(pleas)
+        self._bell.set()
+
+    async def answer(self) -> Plea:
+        """The next answer.
+
+        :raises TreadleError: serf-died
+        """
+        while not self._answers:
+            if self.lord.dead.is_set():
+                raise died(self.lord)
+            self._bell = trio.Event()
+            await self._bell.wait()
+        return self._answers.popleft()
+
+
+def died(lord: Lord, doing: str = "") -> TreadleError:
+    """The error for a serf that is gone."""
+    cause = lord.death.cause if lord.death is not None else "unknown cause"
+    return TreadleError("serf-died", f"the serf died{doing}: {cause}")
+
+
+async def ask(lord: Lord, request: int, writ: object, kind: type) -> Plea:
+    """One request outside the pipeline (hash, gauge, save at rest).
+
+    :raises TreadleError: serf-died, serf-spoke-nonsense
+    """
+    serf = _Serf(lord, request)
+    lord.send([writ])  # type: ignore[list-item]
+    plea = await serf.answer()
+    if getattr(plea, "request", None) != request or not isinstance(plea, kind | Bail):
+        raise _nonsense(lord, f"{type(plea).__name__} for a {type(writ).__name__}")
+    return plea
+
+
+def _nonsense(lord: Lord, why: str) -> TreadleError:
+    lord.kill(f"it spoke nonsense: {why}")
+    return TreadleError("serf-spoke-nonsense", f"the serf answered {why}")
+
+
+async def replay(
+    lord: Lord,
+    log: Rows,
+    thread: LogThread,
+    *,
+    life: int,
+    until: int | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    save_s: float = SAVE_S,
+    save_at_end: bool = True,
+) -> Replayed:
+    """Play the log from the serf's event up to `until` (default: its end).
+
+    :raises TreadleError: replay-diverged, replay-crashed, serf-died,
+        serf-spoke-nonsense, log-gap, ...
+    """
+    assert lord.ripe is not None
+    start = lord.ripe.event
+    last = log.last if until is None else min(until, log.last)
+    run = _Run(lord, log, thread, life, start, last, save_s, on_progress)
+    if last > start:
+        await run.play()
+    if save_at_end and run.saved < run.event:
+        await run.save()
+    elapsed = time.monotonic() - run.began
+    return Replayed(
+        start + 1, run.event, run.mug, run.event - start, elapsed, run.saved
+    )
+
+
+class _Run:
+    def __init__(
+        self,
+        lord: Lord,
+        log: Rows,
+        thread: LogThread,
+        life: int,
+        start: int,
+        last: int,
+        save_s: float,
+        on_progress: Callable[[Progress], None] | None,
+    ) -> None:
+        assert lord.ripe is not None
+        self.serf = _Serf(lord)
+        self.log = log
+        self.thread = thread
+        self.life = life
+        self.start = self.event = start
+        self.mug = lord.ripe.mug
+        self.saved = start
+        self.last = last
+        self.save_s = save_s
+        self.on_progress = on_progress
+        self.began = self.save_time = time.monotonic()
+        self.flight: deque[Play] = deque()
+
+    async def play(self) -> None:
+        following = self.start + 1
+        rows = await self._read(following)
+        while rows or self.flight:
+            while rows and len(self.flight) < FRAMES_MAX:
+                self._send(following, rows)
+                following += len(rows)
+                rows = []
+                if following <= self.last:
+                    rows = await self._read(following)
+            self._take(await self.serf.answer())
+            failpoint.hit("replay.frame")
+            if time.monotonic() - self.save_time >= self.save_s and rows:
+                while self.flight:
+                    self._take(await self.serf.answer())
+                await self.save()
+
+    async def _read(self, first: int) -> list[Row]:
+        """The next rows; the lifecycle rows never come apart."""
+        count = min(ROWS_MAX, self.last - first + 1)
+        size = BYTES_MAX
+        if first == 1:
+            count = max(count, self.life)
+            if count > self.last:
+                raise TreadleError(
+                    "log-gap",
+                    f"the log holds events 1 to {self.last}, but {self.life} "
+                    "boot the ship",
+                    "restore the pier from a copy; nothing was changed",
+                )
+            size = 1 << 40 if count == self.life else size
+        rows = list(await self.thread.run(lambda: self.log.read(first, count, size)))
+        if first == 1 and len(rows) < self.life:
+            rows = list(
+                await self.thread.run(lambda: self.log.read(1, self.life, 1 << 40))
+            )
+        return rows
+
+    def _send(self, first: int, rows: list[Row]) -> None:
+        self.serf.request += 1
+        life = self.life if first == 1 else 0
+        play = Play(self.serf.request, first, life, tuple(rows))
+        self.flight.append(play)
+        self.serf.lord.send([play])
+
+    def _take(self, plea: Plea) -> None:
+        play = self.flight.popleft()
+        lord = self.serf.lord
+        if isinstance(plea, Stuck) and plea.request == play.request:
+            raise _stuck(plea, play)
+        if not isinstance(plea, Played) or plea.request != play.request:
+            raise _nonsense(lord, f"{type(plea).__name__} for a Play")
+        event = play.first + len(play.rows) - 1
+        if plea.event != event:
+            raise _nonsense(lord, f"event {plea.event} for {event}")
+        mug = play.rows[-1].mug
+        if mug and plea.mug != mug:
+            raise _diverged(event, mug, plea.mug)
+        self.event = lord.last_event = event
+        self.mug = plea.mug
+        self._tell("")
+
+    async def save(self) -> None:
+        """Save at the event that stands; what was replayed is durable."""
+        self._tell("saving")
+        self.serf.request += 1
+        self.serf.lord.send([Save(self.serf.request, self.event)])
+        plea = await self.serf.answer()
+        if isinstance(plea, Saved) and plea.event == self.event:
+            self.saved = self.event
+        elif not isinstance(plea, Bail):
+            raise _nonsense(self.serf.lord, f"{type(plea).__name__} for a Save")
+        self.save_time = time.monotonic()
+
+    def _tell(self, note: str) -> None:
+        if self.on_progress is None:
+            return
+        spent = max(time.monotonic() - self.began, 1e-6)
+        rate = (self.event - self.start) / spent
+        left = (self.last - self.event) / rate if rate else 0.0
+        self.on_progress(Progress(self.event, self.last, rate, left, note))
+
+
+def _stuck(plea: Stuck, play: Play) -> TreadleError:
+    if plea.goof is None:
+        return _diverged(plea.event, plea.expected, plea.actual)
+    return TreadleError(
+        "replay-crashed",
+        f"replay stopped at event {plea.event}: it crashed with "
+        f"%{plea.goof.mote}, though it succeeded when it was logged",
+        f"the log and the state up to event {plea.event - 1} are intact; try "
+        "`treadle replay --from-scratch`, then a machine with more memory, and "
+        "keep a copy of the pier for whoever looks into it",
+    )
+
+
+def _diverged(event: int, expected: int, actual: int) -> TreadleError:
+    return TreadleError(
+        "replay-diverged",
+        f"replay stopped at event {event}: the log says mug "
+        f"{expected:08x}, we computed {actual:08x}",
+        f"the log is untouched and the state up to event {event - 1} is good; "
+        "try `treadle replay --from-scratch`; if it stops there again, the log "
+        "or this runtime is wrong: keep a copy of the pier and report the event",
+    )
+
+
+def show_progress(out: TextIO | None = None) -> Callable[[Progress], None]:
+    """A printer of progress: a bar on a terminal, else a line every 5 s."""
+    stream = sys.stderr if out is None else out
+    tty = stream.isatty()
+    state = [0.0, 0.0]  # when we last printed, whether a bar is on the screen
+
+    def show(now: Progress) -> None:
+        at = time.monotonic()
+        ended = now.event >= now.last
+        if not state[0] and not tty:
+            state[0] = at  # a short replay says nothing
+        if at - state[0] < (0.1 if tty else 5.0) and not (ended and state[1]):
+            return
+        state[0] = at
+        state[1] = 1.0
+        text = (
+            f"replay {now.event:,}/{now.last:,}  "
+            f"{now.events_per_second:,.0f} events/s  ETA {_clock(now.eta_s)}"
+            + (f"  {now.note}" if now.note else "")
+        )
+        if tty:
+            share = now.event / now.last if now.last else 1.0
+            bar = ("#" * int(share * 30)).ljust(30, "-")
+            stream.write(f"\r\x1b[K[{bar}] {text}" + ("\n" if ended else ""))
+        else:
+            stream.write(text + "\n")
+        stream.flush()
+
+    return show
+
+
+def _clock(seconds: float) -> str:
+    whole = int(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"

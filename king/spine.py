@@ -1,0 +1,471 @@
+"""The pipeline's hands: it joins drivers, serf, log and world.
+
+Owns: the lord that lives now, and the moment at which each thing happens.
+    Decisions are `pipeline`'s.
+Invariants: handing an effect to a driver never waits; a commit once begun is
+    always awaited; one batch is at the disk at a time, while the next is
+    computed. A failed commit stops the ship: `fault` is set, no effect of
+    that batch leaves, the serf is killed. A dead serf is restarted, replayed
+    and given its work again; a logged event is never skipped.
+Limits: DEATHS_MAX deaths without an event in between stop the ship.
+
+No task is made for an event, and nothing is awaited for one: an ovum is sent
+from the task that injects it, answers are taken in the reader's task, commits
+end in a callback from the log's thread.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import trio
+
+from king import failpoint
+from king.errors import PeekFailed, TreadleError
+from king.event import Effect
+from king.log_thread import LogThread
+from king.lord import Death, Lord
+from king.pipeline import Ask, Batch, Lie, Pipeline, Poke
+from proto.message import Bail, Jam, Peek, Peeked, Plea, Row, Saved, Writ
+
+__all__ = ["BACKSTOP_S", "LogWriter", "Spine", "World"]
+
+BACKSTOP_S = 1.0
+"""How long past its deadline an event may run before we interrupt it."""
+TERM_S = 10.0
+KILL_S = 5.0
+DEATHS_MAX = 8
+BACKOFF_MAX_S = 30.0
+
+
+class LogWriter:
+    """What the spine needs of the log; `append` runs in the log's thread."""
+
+    def __init__(
+        self,
+        append: Callable[[int, list[Row]], None],
+        free: Callable[[], int],
+        low_water: int,
+    ) -> None:
+        self.append = append
+        self.free = free
+        self.low_water = low_water
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What the spine is given. All but `revive` return at once."""
+
+    now: Callable[[], int]
+    """Wall time as @da."""
+    hand: Callable[[int, tuple[Effect, ...]], None]
+    """Hand out the effects of a durable event."""
+    released: Callable[[int], None]
+    """All up to this event was handed out."""
+    revive: Callable[[bool], Awaitable[Lord]]
+    """Start a serf (with --verify?) and replay it to the end of the log."""
+    buried: Callable[[Death, Poke | Ask | None], None]
+    """A serf died, and what it was at."""
+    quarantine: Callable[[Poke, Death], str]
+    """Keep a repro bundle of an event that kills serfs; where it is."""
+    tell: Callable[[str], None]
+    """Say something to people."""
+
+
+class Spine:
+    """See the module's words."""
+
+    def __init__(
+        self, pipeline: Pipeline, log: LogWriter, thread: LogThread, world: World
+    ) -> None:
+        self.pipeline = pipeline
+        self.lord: Lord | None = None
+        self.fault: TreadleError | None = None
+        self.failed = trio.Event()
+        self.deaths = 0
+        self.stopping = False
+        self.bytes_logged = 0
+        self.active = trio.Event()  # set by the first event after `calm`
+        self._log = log
+        self._thread = thread
+        self._world = world
+        self._low = False
+        self._pump_task: trio.lowlevel.Task | None = None
+        self._pump_wanted = False
+        self._busy = trio.Event()
+        self._progress = trio.Event()  # set at each commit
+        self._head: Poke | Ask | None = None
+        self._head_since = 0.0
+        self._head_stage = 0
+        self._interrupted = False
+        self._overdue = False
+
+    # --- what others call -----------------------------------------------------
+
+    def pump(self) -> None:
+        """Something may be sendable. At once if the serf idles, else gathered."""
+        if not self.pipeline.flight:
+            self._send()
+        elif self._pump_task is not None:
+            trio.lowlevel.reschedule(self._pump_task)
+            self._pump_task = None
+        else:
+            self._pump_wanted = True
+
+    async def ask(self, name: str, make: Callable[[int], Writ], wants: type) -> Plea:
+        """One request, answered in order with the events and after the commit
+        of all that was computed before it.
+
+        :raises TreadleError: serf-died, if there is no answer.
+        """
+        answer: list[Plea | str] = []
+        bell = trio.Event()
+
+        def done(reply: Plea | str) -> None:
+            answer.append(reply)
+            bell.set()
+
+        if self.fault is not None or self.stopping:
+            raise TreadleError("serf-died", f"{name}: the ship is stopping")
+        if wants is Saved:
+            if not self.pipeline.save(done):
+                raise TreadleError("failed", "a snapshot is being saved already")
+        else:
+            self.pipeline.ask(Ask(name, make, wants, done))
+        self.pump()
+        await bell.wait()
+        (reply,) = answer
+        if isinstance(reply, str):
+            raise TreadleError("serf-died", f"{name}: {reply}")
+        return reply
+
+    async def peek(self, sample: bytes, *, deadline_ms: int = 10_000) -> bytes:
+        """See king.drivers.base.Peek."""
+        reply = await self.ask(
+            "peek", lambda n: Peek(n, deadline_ms, Jam(bytes(sample))), Peeked
+        )
+        if isinstance(reply, Bail):
+            raise PeekFailed(reply.goofs)
+        assert isinstance(reply, Peeked)
+        return reply.result
+
+    async def save(self) -> Saved | None:
+        """Wait for a wall, save a snapshot; None if the serf declined.
+
+        :raises TreadleError: if the serf died, or one is being saved already.
+        """
+        failpoint.hit("save.before")
+        reply = await self.ask("save", _unused, Saved)
+        failpoint.hit("save.after")
+        return reply if isinstance(reply, Saved) else None
+
+    def interrupt(self) -> bool:
+        """Abort the event that runs now; False if none does."""
+        if self.lord is None or not self.pipeline.flight:
+            return False
+        self._interrupted = True
+        self.lord.interrupt()
+        return True
+
+    def refuse(self, why: str) -> None:
+        """Stop admission; what was not sent is refused."""
+        self.pipeline.refuse(why)
+        self._release()
+
+    def stop_admission(self, why: str) -> None:
+        """Admit nothing new; what was admitted goes its way."""
+        self.pipeline.close(why)
+        self._release()
+
+    async def drain(self) -> None:
+        """Wait until all that was admitted is released (or the ship failed)."""
+        while not self.pipeline.is_idle and not self.failed.is_set():
+            self._progress = trio.Event()
+            await self._progress.wait()
+
+    # --- starting and staying alive -------------------------------------------
+
+    def adopt(self, lord: Lord, event: int) -> None:
+        """Work with this serf, whose state is as after `event`.
+
+        :raises Lie: if that is not the end of the log.
+        """
+        self.pipeline.resume(event)
+        self.lord = lord
+        lord.receive = self._on_pleas
+        lord.on_dead = _nothing
+        self._send()
+
+    async def run(self) -> None:
+        """Keep a serf alive until cancelled, or until `failed`."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._pump_loop)
+            nursery.start_soon(self._watch_deadlines)
+            nursery.start_soon(self._watch_disk)
+            while True:
+                assert self.lord is not None
+                await self.lord.dead.wait()
+                if self.stopping or self.fault is not None:
+                    await trio.sleep_forever()
+                await self._revive(self.lord)
+
+    async def _revive(self, lord: Lord) -> None:
+        """Bury a serf, raise another. Sets `fault` if that is no use."""
+        assert lord.death is not None
+        suspect = self._bury(lord.death)
+        verify = suspect is not None and suspect.deaths >= 2
+        attempt = 0
+        while True:
+            self.deaths += 1
+            if self.deaths > DEATHS_MAX:
+                self._stop_for(_give_up(lord.death))
+                return
+            if attempt or self.deaths > 1:
+                await trio.sleep(min(BACKOFF_MAX_S, 0.25 * 2 ** (self.deaths - 1)))
+            # Events that were answered go to the log first: the new serf
+            # must find them there.
+            while self.pipeline.committed < self.pipeline.computed:
+                if self.fault is not None:
+                    return
+                self._progress = trio.Event()
+                await self._progress.wait()
+            attempt += 1
+            try:
+                heir = await self._world.revive(verify)
+                self.adopt(heir, self.pipeline.committed)
+            except TreadleError as error:
+                self._world.tell(str(error))
+                if verify or error.code not in ("serf-died", "replay-diverged"):
+                    self._stop_for(error)
+                    return
+                verify = True  # a page may be rotten: from a verified state
+            except Lie as error:
+                self._stop_for(TreadleError("serf-spoke-nonsense", str(error)))
+                return
+            else:
+                break
+        self._world.tell(
+            f"serf {heir.pid} took over at event {self.pipeline.committed}"
+        )
+
+    def _bury(self, death: Death) -> Poke | Ask | None:
+        """Report a death, take its work back, drop what kills serfs."""
+        pipeline = self.pipeline
+        self.lord = None
+        suspect = pipeline.died()
+        if suspect is not None and self._overdue:
+            suspect.deaths += 1  # it was given every chance to end by itself
+        self._overdue = False
+        self._world.buried(death, suspect)
+        if type(suspect) is Poke and suspect.deaths >= 3:
+            where = self._world.quarantine(suspect, death)
+            pipeline.drop(suspect, f"quarantined: it killed the serf ({where})")
+            self.deaths = 0
+            suspect = None
+        elif type(suspect) is Ask and suspect.deaths >= 2:
+            pipeline.drop(suspect, f"it killed the serf: {death.cause}")
+            suspect = None
+        self._release()
+        return suspect
+
+    def _stop_for(self, error: TreadleError) -> None:
+        """The ship cannot go on: refuse all, say why, wake who waits for it."""
+        if self.fault is not None:
+            return
+        self.fault = error
+        if self.lord is not None:
+            self.lord.kill("the ship stops")
+        self.pipeline.abandon(f"the ship stopped: {error}")
+        self._release()
+        self._progress.set()
+        self.failed.set()
+
+    # --- the path of an event -------------------------------------------------
+
+    def _send(self) -> None:
+        lord = self.lord
+        if lord is None:
+            return
+        pipeline = self.pipeline
+        writs = pipeline.send(self._world.now())
+        if writs:
+            lord.send(writs)
+            failpoint.hit("send.after")
+            if self._head is None:
+                self._note_head()
+                self._busy.set()
+
+    async def _pump_loop(self) -> None:
+        while True:
+            if self._pump_wanted:
+                self._pump_wanted = False
+                await trio.lowlevel.checkpoint()
+            else:
+                self._pump_task = trio.lowlevel.current_task()
+                await trio.lowlevel.wait_task_rescheduled(self._abort_pump)
+            self._send()
+
+    def _abort_pump(self, _: object) -> trio.lowlevel.Abort:
+        self._pump_task = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def _on_pleas(self, pleas: Sequence[Plea]) -> None:
+        pipeline = self.pipeline
+        answer = pipeline.answer
+        try:
+            for plea in pleas:
+                answer(plea)
+        except Lie as error:
+            assert self.lord is not None
+            self.lord.kill(f"it lied: {error}")
+        lord = self.lord
+        if lord is not None:
+            lord.last_event = pipeline.computed
+        self._note_head()
+        self._commit()
+        self._send()
+        self._release()
+
+    def _commit(self) -> None:
+        batch = self.pipeline.take_batch()
+        if batch is not None:
+            self._thread.submit(lambda: self._write(batch), self._on_committed)
+
+    def _write(self, batch: Batch) -> tuple[int, int]:
+        """In the log's thread: make it durable, see how much room is left."""
+        failpoint.hit("commit.before")
+        rows = [Row(poke.mug, poke.job) for poke in batch.pokes]
+        self._log.append(batch.first, rows)
+        failpoint.hit("commit.after")
+        return self._log.free(), sum(len(row.job) for row in rows)
+
+    def _on_committed(
+        self, value: tuple[int, int], error: BaseException | None
+    ) -> None:
+        if error is not None:
+            self._on_commit_failed(error)
+            return
+        free, size = value
+        self.bytes_logged += size
+        self.pipeline.batch_committed()
+        self.deaths = 0
+        self._commit()
+        failpoint.hit("release.before")
+        self._release()
+        failpoint.hit("release.after")
+        self._send()
+        if not self.active.is_set():
+            self.active.set()
+        if free < self._log.low_water:
+            self._disk_low(free)
+
+    def _on_commit_failed(self, error: BaseException) -> None:
+        """What is in the batch may or may not be durable: nobody may know."""
+        if not isinstance(error, TreadleError):
+            error = TreadleError("log-failed", f"the log failed: {error!r}")
+        if self.fault is None:
+            self.fault = error
+        if self.lord is not None:
+            self.lord.kill("the log failed")
+        self.pipeline.fail(f"the ship stopped: {error}")
+        self._release()
+        self._progress.set()
+        self.failed.set()
+
+    def _release(self) -> None:
+        if self.pipeline.release(self._world.hand):
+            self._world.released(self.pipeline.released)
+        self._progress.set()
+
+    # --- deadlines ------------------------------------------------------------
+
+    def _note_head(self) -> None:
+        """The oldest request is what the serf is at; time it from now."""
+        flight = self.pipeline.flight
+        head = flight[0] if flight else None
+        if head is not self._head:
+            self._head = head
+            self._head_since = trio.current_time()
+            self._head_stage = 0
+            if self._interrupted:
+                self._interrupted = False
+                if self.lord is not None:
+                    self.lord.uninterrupt()
+
+    async def _watch_deadlines(self) -> None:
+        while True:
+            await self._busy.wait()
+            while self.pipeline.flight:
+                self._note_head()
+                self._check_deadline()
+                await trio.sleep(0.5)
+            self._note_head()
+            self._busy = trio.Event()
+
+    def _check_deadline(self) -> None:
+        """The serf keeps deadlines by itself; we are its backstop."""
+        head, lord = self._head, self.lord
+        if head is None or lord is None:
+            return
+        default = self.pipeline.limits.deadline_ms
+        limit = head.ovum.deadline_ms if type(head) is Poke else None
+        # Twice: a %crud of the event gets a fresh deadline.
+        deadline = 2 * (default if limit is None else limit) / 1000
+        late = trio.current_time() - self._head_since - deadline
+        if deadline == 0 or late < BACKSTOP_S:
+            return
+        if self._head_stage == 0:
+            self._world.tell("an event is past its deadline: interrupting it")
+            self._interrupted = True
+            lord.interrupt()
+            self._head_stage = 1
+        elif self._head_stage == 1 and late > BACKSTOP_S + TERM_S:
+            lord.signal(signal.SIGTERM)
+            self._head_stage = 2
+        elif self._head_stage == 2 and late > BACKSTOP_S + TERM_S + KILL_S:
+            self._overdue = True
+            lord.kill("an event ran past its deadline and would not stop")
+            self._head_stage = 3
+
+    # --- room on the disk -----------------------------------------------------
+
+    async def _watch_disk(self) -> None:
+        while True:
+            free = self._log.free()
+            if free < self._log.low_water:
+                self._disk_low(free)
+            elif self._low:
+                self._low = False
+                self._world.tell("there is room on the disk again: taking events")
+                if not self.stopping:
+                    self.pipeline.admit()
+            await trio.sleep(1.0 if self._low else 10.0)
+
+    def _disk_low(self, free: int) -> None:
+        if self._low or self.stopping:
+            return
+        self._low = True
+        self._world.tell(
+            f"the disk is nearly full ({free >> 20} MiB left): no new events are "
+            "taken until there is room; reading goes on"
+        )
+        self.refuse("the disk is nearly full")
+
+
+def _unused(_: int) -> Writ:
+    raise AssertionError
+
+
+def _nothing() -> None:
+    pass
+
+
+def _give_up(death: Death) -> TreadleError:
+    return TreadleError(
+        "serf-died",
+        f"the serf died {DEATHS_MAX} times without an event in between; "
+        f"last cause: {death.cause}",
+        "the log is whole; look at the lines above, then start the ship again",
+    )
