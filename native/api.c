@@ -1,0 +1,495 @@
+/* What Python may call: records in, records out. See api.h.
+ *
+ * No logic of its own: kernel.c says what an event does.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+
+#include "confine.h"
+#include "kernel.h"
+#include "mug.h"
+#include "survey.h"
+#include "watch.h"
+
+#include "api.h"
+
+#define MESSAGE_SIZE 256
+/* Answers of one call: enough to write at once, little enough to hold. */
+#define OUT_SIZE_SOFT (1u << 20)
+
+static uint64_t now_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
+}
+
+static void say(char *message, const char *text) {
+    snprintf(message, MESSAGE_SIZE, "%s", text);
+}
+
+nk_serf *nk_serf_new(uint64_t home_size, uint64_t nursery_size, int interrupt_fd,
+                     char *message) {
+    struct nk_serf *serf = calloc(1, sizeof *serf);
+    say(message, "");
+    NK_ASSERT(serf != NULL);
+    if (interrupt_fd >= 0) {
+        void *word = mmap(NULL, sizeof(uint32_t), PROT_READ | PROT_WRITE, MAP_SHARED,
+                          interrupt_fd, 0);
+        if (word == MAP_FAILED) {
+            say(message, "the interrupt descriptor cannot be mapped");
+            free(serf);
+            return NULL;
+        }
+        serf->interrupt = word;
+    }
+    if (nk_kernel_open(serf, home_size, nursery_size) != NK_OK) {
+        say(message, "the system refuses so much address space");
+        free(serf);
+        return NULL;
+    }
+    return serf;
+}
+
+void nk_serf_free(nk_serf *serf) {
+    if (serf->image != NULL) nk_image_close(serf->image);
+    if (serf->interrupt != NULL) munmap((void *)serf->interrupt, sizeof(uint32_t));
+    nk_kernel_close(serf);
+    free(serf);
+}
+
+const uint8_t *nk_serf_out(const nk_serf *serf) {
+    return serf->out.data;
+}
+uint64_t nk_serf_out_size(const nk_serf *serf) {
+    return serf->out.size;
+}
+const uint8_t *nk_serf_slogs(const nk_serf *serf) {
+    return serf->slogs.data;
+}
+uint64_t nk_serf_slogs_size(const nk_serf *serf) {
+    return serf->slogs.size;
+}
+uint64_t nk_serf_slogs_dropped(const nk_serf *serf) {
+    return serf->slogs_dropped;
+}
+uint64_t nk_serf_event(const nk_serf *serf) {
+    return serf->event;
+}
+uint32_t nk_serf_mug(const nk_serf *serf) {
+    return serf->mug;
+}
+const char *nk_serf_mote(int status) {
+    return nk_status_mote((nk_status)status);
+}
+
+void nk_serf_slogs_clear(nk_serf *serf) {
+    serf->slogs.size = 0;
+    serf->slogs_dropped = 0;
+}
+
+/* --- records ------------------------------------------------------------------ */
+
+static void put_u32(struct nk_buffer *buffer, uint32_t value) {
+    nk_buffer_put(buffer, &value, sizeof value);
+}
+
+static void put_u64(struct nk_buffer *buffer, uint64_t value) {
+    nk_buffer_put(buffer, &value, sizeof value);
+}
+
+static void put_goofs(struct nk_serf *serf) {
+    for (uint32_t at = 0; at < serf->goof_count; at++) {
+        const struct nk_goof *goof = &serf->goofs[at];
+        const char *mote = nk_status_mote(goof->status);
+        put_u32(&serf->out, (uint32_t)strlen(mote));
+        put_u32(&serf->out, (uint32_t)goof->tang.size);
+        nk_buffer_put(&serf->out, mote, strlen(mote));
+        nk_buffer_put(&serf->out, goof->tang.data, goof->tang.size);
+    }
+}
+
+static void put_bail(struct nk_serf *serf, uint64_t request) {
+    put_u32(&serf->out, 2);
+    put_u32(&serf->out, serf->goof_count);
+    put_u64(&serf->out, request);
+    put_goofs(serf);
+}
+
+static void put_done(struct nk_serf *serf, uint64_t request) {
+    put_u32(&serf->out, 1);
+    put_u32(&serf->out, serf->mug);
+    put_u64(&serf->out, request);
+    put_u64(&serf->out, serf->event);
+    put_u32(&serf->out, (uint32_t)serf->job.size);
+    put_u32(&serf->out, serf->effect_count);
+    nk_buffer_put(&serf->out, serf->job.data, serf->job.size);
+    nk_buffer_put(&serf->out, serf->effects.data, serf->effects.size);
+}
+
+uint32_t nk_serf_goofs(nk_serf *serf) {
+    serf->out.size = 0;
+    put_goofs(serf);
+    return serf->goof_count;
+}
+
+/* Read [count] numbers and then the bytes whose size is the last of them.
+ * False where the record does not fit in what is left. */
+static bool take_record(const uint8_t *data, uint64_t size, uint64_t *at,
+                        uint64_t *numbers, size_t count, struct nk_bytes *bytes) {
+    uint64_t header = count * sizeof *numbers;
+    if (size - *at < header) return false;
+    memcpy(numbers, data + *at, header);
+    if (size - *at - header < numbers[count - 1]) return false;
+    bytes->data = data + *at + header;
+    bytes->size = numbers[count - 1];
+    *at += header + bytes->size;
+    return true;
+}
+
+static bool are_records(const uint8_t *data, uint64_t size, size_t count) {
+    uint64_t numbers[3];
+    struct nk_bytes bytes;
+    uint64_t at = 0;
+    while (at < size) {
+        if (!take_record(data, size, &at, numbers, count, &bytes)) return false;
+    }
+    return true;
+}
+
+/* --- events ------------------------------------------------------------------- */
+
+int64_t nk_serf_work(nk_serf *serf, const uint8_t *jobs, uint64_t size,
+                     uint64_t budget_us) {
+    uint64_t end = now_ns() + budget_us * 1000;
+    uint64_t at = 0;
+    serf->out.size = 0;
+    if (!are_records(jobs, size, 3)) return -1;
+    while (at < size) {
+        uint64_t head[3]; /* request, deadline_ms, size */
+        struct nk_bytes job;
+        (void)take_record(jobs, size, &at, head, 3, &job);
+        if (nk_kernel_poke(serf, job, head[1]) == NK_OK) {
+            put_done(serf, head[0]);
+        } else {
+            put_bail(serf, head[0]);
+        }
+        nk_kernel_tend(serf, false);
+        if (serf->out.size >= OUT_SIZE_SOFT || now_ns() >= end) break;
+    }
+    return (int64_t)at;
+}
+
+/* The first [life] rows at once. */
+static nk_status play_boot(struct nk_serf *serf, uint64_t life, const uint8_t *rows,
+                           uint64_t size, uint64_t *at, struct nk_played *played) {
+    uint64_t head[2] = {0}; /* mug, size */
+    /* A row takes 16 bytes at least, which bounds the array. */
+    if (life > size / sizeof head) {
+        return nk_kernel_refuse(serf, NK_FAIL, "not all boot events are there");
+    }
+    struct nk_bytes *jobs = calloc(life, sizeof *jobs);
+    NK_ASSERT(jobs != NULL);
+    nk_status status = NK_OK;
+    for (uint64_t row = 0; row < life && status == NK_OK; row++) {
+        if (!take_record(rows, size, at, head, 2, &jobs[row])) {
+            status = nk_kernel_refuse(serf, NK_FAIL, "not all boot events are there");
+        }
+    }
+    played->expected = (uint32_t)head[0];
+    if (status == NK_OK) {
+        status = nk_kernel_boot(serf, jobs, life, played->expected);
+    }
+    free(jobs);
+    return status;
+}
+
+int nk_serf_play(nk_serf *serf, uint64_t life, const uint8_t *rows, uint64_t size,
+                 struct nk_played *played) {
+    nk_status status = NK_OK;
+    uint64_t at = 0;
+    memset(played, 0, sizeof *played);
+    serf->goof_count = 0;
+    if (!are_records(rows, size, 2)) {
+        status = nk_kernel_refuse(serf, NK_FAIL, "malformed rows");
+    }
+    nk_kernel_limits(serf, true);
+    if (status == NK_OK && serf->event == 0 && life > 0) {
+        status = play_boot(serf, life, rows, size, &at, played);
+        nk_kernel_tend(serf, status == NK_OK);
+    }
+    while (status == NK_OK && at < size) {
+        uint64_t head[2]; /* mug, size */
+        struct nk_bytes job;
+        (void)take_record(rows, size, &at, head, 2, &job);
+        played->expected = (uint32_t)head[0];
+        status = nk_kernel_replay(serf, job, played->expected);
+        nk_kernel_tend(serf, false);
+    }
+    nk_kernel_limits(serf, false);
+    played->event = serf->event + (status == NK_OK ? 0 : 1);
+    played->actual = status == NK_BAD ? serf->actual : 0;
+    return (int)status;
+}
+
+int nk_serf_peek(nk_serf *serf, const uint8_t *sample, uint64_t size,
+                 uint64_t deadline_ms) {
+    struct nk_bytes given = {sample, size};
+    struct nk_bytes result = {NULL, 0};
+    nk_status status = nk_kernel_peek(serf, given, deadline_ms, &result);
+    serf->out.size = 0;
+    if (status == NK_OK) nk_buffer_put(&serf->out, result.data, result.size);
+    return (int)status;
+}
+
+int nk_serf_kernel(nk_serf *serf) {
+    struct nk_bytes jam = {NULL, 0};
+    nk_status status = nk_kernel_jam(serf, &jam);
+    serf->out.size = 0;
+    if (status == NK_OK) nk_buffer_put(&serf->out, jam.data, jam.size);
+    return (int)status;
+}
+
+/* --- the process ------------------------------------------------------------ */
+
+int nk_serf_confine(nk_serf *serf, const int *fds, uint32_t count, uint32_t *in_force,
+                    char *message) {
+    int keep[8];
+    NK_ASSERT(count < sizeof keep / sizeof keep[0]);
+    memcpy(keep, fds, count * sizeof *fds);
+    if (serf->image != NULL) keep[count++] = nk_image_fd(serf->image);
+    say(message, "");
+    return (int)nk_confine(keep, count, in_force, message);
+}
+
+int nk_serf_watch(int fd, int exit_code) {
+    return (int)nk_watch_start(fd, exit_code);
+}
+
+/* --- the image ------------------------------------------------------------------ */
+
+int nk_serf_image_open(nk_serf *serf, const char *path, char *message) {
+    say(message, "");
+    return (int)nk_image_open(path, false, &serf->image, message);
+}
+
+int nk_serf_load(nk_serf *serf, uint64_t event_max, int verify, const uint8_t *ship,
+                 const uint8_t *log, struct nk_loaded *loaded) {
+    struct nk_image_info info = {0};
+    struct nk_home *home = &serf->machine.home;
+    nk_status status = nk_image_load(serf->image, home, event_max, verify != 0, &info);
+    memset(loaded, 0, sizeof *loaded);
+    memcpy(serf->identity.ship, ship, sizeof serf->identity.ship);
+    memcpy(serf->identity.log, log, sizeof serf->identity.log);
+    if (status == NK_OK && info.good) {
+        serf->identity = info.identity;
+        serf->event = info.event;
+        serf->mug = info.mug;
+        if (home->roots[NK_ROOT_KERNEL] == NK_NONE ||
+            nk_mug(&serf->machine.arena, home->roots[NK_ROOT_KERNEL]) != info.mug) {
+            status = NK_BAD;
+            say(info.message, "the kernel has not the mug that its superblock names");
+        } else {
+            status = nk_machine_adopt(&serf->machine);
+            if (status != NK_OK) say(info.message, "its jet state cannot be rebuilt");
+        }
+    }
+    /* What could not be used stays until there is something better. */
+    serf->image_refused = status == NK_OK && !info.good && info.message[0] != 0;
+    loaded->good = info.good;
+    loaded->fell_back = info.fell_back;
+    loaded->generation = info.generation;
+    loaded->event = info.event;
+    loaded->mug = info.mug;
+    memcpy(loaded->ship, serf->identity.ship, sizeof loaded->ship);
+    memcpy(loaded->log, serf->identity.log, sizeof loaded->log);
+    memcpy(loaded->message, info.message, sizeof loaded->message);
+    return (int)status;
+}
+
+int nk_serf_save(nk_serf *serf, struct nk_saved *saved) {
+    struct nk_image_info info = {0};
+    uint64_t start = now_ns();
+    memset(saved, 0, sizeof *saved);
+    serf->goof_count = 0;
+    if (serf->image == NULL) {
+        return (int)nk_kernel_refuse(serf, NK_FAIL, "no image was opened");
+    }
+    saved->pages = serf->machine.home.dirty_count;
+    nk_status status = NK_OK;
+    if (serf->image_refused) status = nk_image_reset(serf->image, info.message);
+    if (status != NK_OK) return (int)nk_kernel_refuse(serf, status, info.message);
+    serf->image_refused = false;
+    status = nk_image_save(serf->image, &serf->machine.home, &serf->identity,
+                           serf->event, serf->mug, &info);
+    if (status != NK_OK) {
+        return (int)nk_kernel_refuse(serf, status, info.message);
+    }
+    saved->event = serf->event;
+    saved->mug = serf->mug;
+    saved->generation = info.generation;
+    saved->bytes_written = saved->pages * NK_PAGE_SIZE;
+    saved->elapsed_us = (now_ns() - start) / 1000;
+    return (int)status;
+}
+
+int nk_serf_verify_start(nk_serf *serf, char *message) {
+    say(message, "");
+    return (int)nk_image_verify_start(serf->image, message);
+}
+
+int nk_serf_is_rotten(nk_serf *serf, char *message) {
+    if (serf->image == NULL) return 0;
+    say(message, "");
+    return nk_image_verify_status(serf->image, message) == NK_VERIFY_BAD;
+}
+
+int nk_check_image(const char *path, struct nk_checked *checked) {
+    struct nk_image *image = NULL;
+    struct nk_image_info info = {0};
+    memset(checked, 0, sizeof *checked);
+    nk_status status = nk_image_open(path, true, &image, checked->message);
+    if (status != NK_OK) return (int)status;
+    status = nk_image_check(image, &info, &checked->generations, checked->message);
+    nk_image_close(image);
+    checked->good = info.good;
+    checked->generation = info.generation;
+    checked->event = info.event;
+    checked->mug = info.mug;
+    checked->pages = info.pages;
+    checked->slots = info.slots;
+    memcpy(checked->ship, info.identity.ship, sizeof checked->ship);
+    memcpy(checked->log, info.identity.log, sizeof checked->log);
+    return (int)status;
+}
+
+/* --- upkeep ------------------------------------------------------------------- */
+
+void nk_serf_pack(nk_serf *serf, uint64_t *before, uint64_t *after) {
+    struct nk_home *home = &serf->machine.home;
+    *before = home->words_used * 8;
+    home->roots[NK_ROOT_CACHE] = NK_NONE;
+    nk_kernel_tend(serf, true);
+    *after = home->words_used * 8;
+}
+
+const char *nk_serf_gauge(nk_serf *serf, uint32_t index, uint64_t *value) {
+    const struct nk_home *home = &serf->machine.home;
+    const struct nk_arena *arena = &serf->machine.arena;
+    const struct {
+        const char *name;
+        uint64_t value;
+    } gauges[] = {
+        {"event", serf->event},
+        {"home_bytes", home->words_used * 8},
+        {"home_pages", home->page_count},
+        {"home_bytes_max", serf->home_size},
+        {"home_dirty_pages", home->dirty_count},
+        {"home_collections", home->collections},
+        {"home_promotions", home->promotions},
+        {"home_bytes_promoted", home->words_promoted * 8},
+        {"nursery_bytes_max", serf->nursery_size},
+        {"nursery_peak_bytes", serf->nursery_peak},
+        {"nursery_minor_collections", arena->minor_collections},
+        {"nursery_full_collections", arena->full_collections},
+        {"nursery_bytes_copied", arena->words_copied * 8},
+        {"pokes", serf->poke_count},
+        {"cruds", serf->crud_count},
+        {"bails", serf->bail_count},
+        {"replayed", serf->replay_count},
+    };
+    if (index >= sizeof gauges / sizeof gauges[0]) return NULL;
+    *value = gauges[index].value;
+    return gauges[index].name;
+}
+
+/* --- tools -------------------------------------------------------------------- */
+
+/* Cue [jam] and leave its canonical jam as output. */
+static nk_status tool_cue(struct nk_serf *serf, const uint8_t *jam, uint64_t size,
+                          nk_noun *noun, const char **why) {
+    struct nk_machine *machine = &serf->machine;
+    const uint8_t *bytes;
+    size_t count;
+    *why = "";
+    serf->out.size = 0;
+    nk_status status = nk_cue(machine->jammer, &machine->arena, jam, size, noun, why);
+    if (status != NK_OK) return status;
+    status = nk_jam(machine->jammer, &machine->arena, *noun, &bytes, &count);
+    if (status == NK_OK) nk_buffer_put(&serf->out, bytes, count);
+    return status;
+}
+
+int nk_serf_rejam(nk_serf *serf, const uint8_t *jam, uint64_t size, uint32_t *mug,
+                  const char **why) {
+    nk_noun noun;
+    nk_status status = tool_cue(serf, jam, size, &noun, why);
+    if (status == NK_OK) *mug = nk_mug(&serf->machine.arena, noun);
+    nk_machine_discard(&serf->machine);
+    return (int)status;
+}
+
+int nk_serf_noun(nk_serf *serf, const uint8_t *jam, uint64_t size,
+                 struct nk_noun_facts *facts, const char **why) {
+    struct nk_machine *machine = &serf->machine;
+    struct nk_survey survey;
+    nk_noun noun;
+    memset(facts, 0, sizeof *facts);
+    nk_status status = tool_cue(serf, jam, size, &noun, why);
+    nk_machine_discard(machine);
+    if (status != NK_OK) return (int)status;
+    /* Once more, from the canonical jam: now equal nouns are one box. */
+    status = nk_cue(machine->jammer, &machine->arena, serf->out.data, serf->out.size,
+                    &noun, why);
+    if (status == NK_OK) {
+        nk_survey_count(&machine->arena, noun, &survey);
+        facts->bytes = serf->out.size;
+        facts->cells_distinct = survey.cells_distinct;
+        facts->atoms_distinct = survey.atoms_distinct;
+        facts->cells_tree = survey.cells_tree;
+        facts->atoms_tree = survey.atoms_tree;
+        facts->depth = survey.depth;
+        facts->mug = nk_mug(&machine->arena, noun);
+    }
+    nk_machine_discard(machine);
+    return (int)status;
+}
+
+int nk_serf_nock(nk_serf *serf, const uint8_t *jam, uint64_t size, int jets,
+                 uint64_t *nanoseconds, uint32_t *mug, const char **why) {
+    struct nk_machine *machine = &serf->machine;
+    struct nk_arena *arena = &machine->arena;
+    const uint8_t *bytes;
+    size_t count;
+    nk_noun noun;
+    nk_noun product = 0;
+    *why = "";
+    *mug = 0;
+    *nanoseconds = 0;
+    serf->out.size = 0;
+    nk_status status = nk_cue(machine->jammer, arena, jam, size, &noun, why);
+    if (status == NK_OK && !nk_is_cell(noun)) {
+        *why = "an atom, not [subject formula]";
+        status = NK_BAD;
+    }
+    if (status != NK_OK) {
+        nk_machine_discard(machine);
+        return (int)status;
+    }
+    machine->trace = 0;
+    machine->jets_enabled = jets != 0;
+    uint64_t start = now_ns();
+    status = nk_nock(machine, nk_head(arena, noun), nk_tail(arena, noun), &product);
+    *nanoseconds = now_ns() - start;
+    machine->jets_enabled = true;
+    nk_noun answer = status == NK_OK ? product : machine->trace;
+    if (answer == NK_NONE) answer = 0;
+    if (status == NK_OK) *mug = nk_mug(arena, product);
+    if (nk_jam(machine->jammer, arena, answer, &bytes, &count) == NK_OK) {
+        nk_buffer_put(&serf->out, bytes, count);
+    }
+    nk_machine_discard(machine);
+    return (int)status;
+}

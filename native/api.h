@@ -1,0 +1,166 @@
+/* All that Python may call. Python face: serf/engine.py.
+ *
+ * Plain declarations only: cffi and the compiler read this same file.
+ * Statuses are nk_status as int (0 is success). One thread only. Buffers
+ * belong to the serf and live until its next call. Integers in records are
+ * little-endian.
+ *
+ * Records, in:
+ *   job     u64 request, u64 deadline_ms, u64 size; job
+ *   row     u64 mug, u64 size; job
+ * Records, out:
+ *   done    u32 1, u32 mug, u64 request, u64 event, u32 job size, u32 effect
+ *           count; job (only where a %crud replaced it), effects
+ *   effect  u32 knot count, u32 tag size, u32 data size; u32 size of each
+ *           knot; knots, tag, data
+ *   bail    u32 2, u32 goof count, u64 request; goofs
+ *   goof    u32 mote size, u32 tang size; mote, tang
+ *   slog    u64 priority, u64 event, u64 size; tank
+ */
+
+typedef struct nk_serf nk_serf;
+
+/* A serf without a kernel. [interrupt_fd]: a shared word that interrupts, or
+ * -1. Sizes in bytes. NULL, with [message], where the system refuses. */
+nk_serf *nk_serf_new(uint64_t home_size, uint64_t nursery_size, int interrupt_fd,
+                     char *message);
+void nk_serf_free(nk_serf *serf);
+
+/* The bytes that the last call left. */
+const uint8_t *nk_serf_out(const nk_serf *serf);
+uint64_t nk_serf_out_size(const nk_serf *serf);
+/* Goofs of the last failed call, as records. */
+uint32_t nk_serf_goofs(nk_serf *serf);
+
+/* Slogs since they were last cleared, as records; how many did not fit. */
+const uint8_t *nk_serf_slogs(const nk_serf *serf);
+uint64_t nk_serf_slogs_size(const nk_serf *serf);
+uint64_t nk_serf_slogs_dropped(const nk_serf *serf);
+void nk_serf_slogs_clear(nk_serf *serf);
+
+uint64_t nk_serf_event(const nk_serf *serf);
+uint32_t nk_serf_mug(const nk_serf *serf);
+const char *nk_serf_mote(int status);
+
+/* --- the process --- */
+
+/* Keep only [fds] (7 at most) and the image's; see confine.h. */
+int nk_serf_confine(nk_serf *serf, const int *fds, uint32_t count, uint32_t *in_force,
+                    char *message);
+
+/* Leave with [exit_code] when no one holds the other end of [fd]. */
+int nk_serf_watch(int fd, int exit_code);
+
+/* --- the image --- */
+
+struct nk_loaded {
+    uint32_t good; /* a generation was loaded */
+    uint32_t fell_back;
+    uint64_t generation;
+    uint64_t event;
+    uint32_t mug;
+    uint8_t ship[16];
+    uint8_t log[16];
+    char message[256];
+};
+
+struct nk_saved {
+    uint64_t event;
+    uint64_t generation;
+    uint64_t pages; /* written */
+    uint64_t bytes_written;
+    uint64_t elapsed_us;
+    uint32_t mug;
+};
+
+/* [message] has 256 bytes, always. */
+int nk_serf_image_open(nk_serf *serf, const char *path, char *message);
+
+/* The newest good generation that is not younger than [event_max]. With
+ * good == 0 the serf is empty and takes [ship] and [log] as its own. Once. */
+int nk_serf_load(nk_serf *serf, uint64_t event_max, int verify, const uint8_t *ship,
+                 const uint8_t *log, struct nk_loaded *loaded);
+
+int nk_serf_save(nk_serf *serf, struct nk_saved *saved);
+
+/* Read all of what was loaded in a thread; is some page rotten? Then the
+ * serf must die: it may have computed on it. */
+int nk_serf_verify_start(nk_serf *serf, char *message);
+int nk_serf_is_rotten(nk_serf *serf, char *message);
+
+struct nk_checked {
+    uint32_t good;
+    uint32_t generations;
+    uint64_t generation;
+    uint64_t event;
+    uint32_t mug;
+    uint64_t pages;
+    uint64_t slots;
+    uint8_t ship[16];
+    uint8_t log[16];
+    char message[256];
+};
+
+/* Verify an image file, all of it, without a serf. */
+int nk_check_image(const char *path, struct nk_checked *checked);
+
+/* --- events --- */
+
+/* Work on job records in order, until all are done, [budget_us] is spent or
+ * the answers have grown large; out: done and bail records. Returns how many
+ * bytes of [jobs] are done with; -1: [jobs] is malformed, nothing was done. */
+int64_t nk_serf_work(nk_serf *serf, const uint8_t *jobs, uint64_t size,
+                     uint64_t budget_us);
+
+struct nk_played {
+    uint64_t event; /* the last applied; where it stopped: the next */
+    uint32_t expected;
+    uint32_t actual;
+};
+
+/* Apply row records, the first of which is the serf's event + 1; the first
+ * [life] by the lifecycle formula where the serf is empty. NK_BAD with
+ * actual != expected: a divergence; other failures leave a goof. */
+int nk_serf_play(nk_serf *serf, uint64_t life, const uint8_t *rows, uint64_t size,
+                 struct nk_played *played);
+
+/* Out: the product's jam. */
+int nk_serf_peek(nk_serf *serf, const uint8_t *sample, uint64_t size,
+                 uint64_t deadline_ms);
+
+/* Out: the kernel's jam. */
+int nk_serf_kernel(nk_serf *serf);
+
+/* --- upkeep --- */
+
+/* Collect home and drop caches; bytes in use before and after. */
+void nk_serf_pack(nk_serf *serf, uint64_t *before, uint64_t *after);
+
+/* Counter number [index]: its name, or NULL past the last. */
+const char *nk_serf_gauge(nk_serf *serf, uint32_t index, uint64_t *value);
+
+/* --- tools: one noun, one computation --- */
+
+struct nk_noun_facts {
+    uint64_t bytes; /* of the canonical jam */
+    uint64_t cells_distinct;
+    uint64_t atoms_distinct;
+    uint64_t cells_tree; /* UINT64_MAX: that many and more */
+    uint64_t atoms_tree;
+    uint64_t depth; /* cells on the longest path */
+    uint32_t mug;
+};
+
+/* Out: the canonical jam. NK_BAD: [why] says which way it is not a jam. */
+int nk_serf_noun(nk_serf *serf, const uint8_t *jam, uint64_t size,
+                 struct nk_noun_facts *facts, const char **why);
+
+/* As nk_serf_noun, without the counting: mug only. */
+int nk_serf_rejam(nk_serf *serf, const uint8_t *jam, uint64_t size, uint32_t *mug,
+                  const char **why);
+
+/* *[subject formula], of the jam of both. Out: the product's jam, or the
+ * trace's where it crashed. [nanoseconds]: of the evaluation alone. NK_BAD:
+ * [why]. */
+int nk_serf_nock(nk_serf *serf, const uint8_t *jam, uint64_t size, int jets,
+                 uint64_t *nanoseconds, uint32_t *mug, const char **why);

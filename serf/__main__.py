@@ -1,0 +1,167 @@
+"""Entry: `python -m serf`, as the king starts it.
+
+    serf --read FD --write FD --image PATH --ship HEX --log HEX --event-max N
+         [--interrupt FD] [--lock FD] [--verify]
+         [--home-size BYTES] [--nursery-size BYTES]
+    serf noun|nock|check-image ...        tools; see serf/tool.py
+
+Ship and log are the 16 bytes of the ship's identity that the king expects.
+The lock's descriptor is only held, so that an orphan still keeps others out.
+
+Exit codes: 0 the king hung up; otherwise what the king's Exit said, or
+serf/errors.py. The cause is one line on stderr.
+
+Start-up is on the way to every restart, so nothing is imported here that is
+not needed.
+"""
+
+from __future__ import annotations
+
+import resource
+import signal
+import sys
+from dataclasses import dataclass
+
+from serf.errors import ImageForeign, SerfError, Usage
+
+__all__ = ["main"]
+
+_TOOLS = ("noun", "nock", "check-image")
+_IDENTITY_SIZE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the king told us."""
+
+    read_fd: int
+    write_fd: int
+    image: str
+    ship: bytes
+    log: bytes
+    event_max: int
+    interrupt_fd: int
+    lock_fd: int
+    verify: bool
+    home_size: int
+    nursery_size: int
+
+
+def parse(args: list[str]) -> Options:
+    """Read the command line.
+
+    :raises Usage: naming the option.
+    """
+    from serf.engine import HOME_SIZE, NURSERY_SIZE
+
+    given: dict[str, str] = {}
+    rest = iter(args)
+    for name in rest:
+        if name not in _OPTIONS:
+            raise Usage(f"unknown option {name}")
+        value = "" if name == "--verify" else next(rest, None)
+        if value is None:
+            raise Usage(f"{name} needs a value")
+        given[name] = value
+    return Options(
+        read_fd=_number(given, "--read"),
+        write_fd=_number(given, "--write"),
+        image=_text(given, "--image"),
+        ship=_identity(given, "--ship"),
+        log=_identity(given, "--log"),
+        event_max=_number(given, "--event-max"),
+        interrupt_fd=_number(given, "--interrupt", -1),
+        lock_fd=_number(given, "--lock", -1),
+        verify="--verify" in given,
+        home_size=_number(given, "--home-size", HOME_SIZE),
+        nursery_size=_number(given, "--nursery-size", NURSERY_SIZE),
+    )
+
+
+_OPTIONS = frozenset(
+    "--read --write --image --ship --log --event-max --interrupt --lock --verify"
+    " --home-size --nursery-size".split()
+)
+
+
+def _text(given: dict[str, str], name: str) -> str:
+    if name not in given:
+        raise Usage(f"{name} is missing")
+    return given[name]
+
+
+def _number(given: dict[str, str], name: str, default: int | None = None) -> int:
+    if default is not None and name not in given:
+        return default
+    text = _text(given, name)
+    if not (text.isascii() and text.isdigit()):
+        raise Usage(f"{name} needs a number, not {text!r}")
+    return int(text)
+
+
+def _identity(given: dict[str, str], name: str) -> bytes:
+    try:
+        value = bytes.fromhex(_text(given, name))
+    except ValueError:
+        value = b""
+    if len(value) != _IDENTITY_SIZE:
+        raise Usage(f"{name} needs {_IDENTITY_SIZE} bytes in hex")
+    return value
+
+
+def _isolate() -> None:
+    """Take no signals of the terminal's, and leave no large cores."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+
+
+def serve(args: list[str]) -> int:
+    """Be a serf until the king says otherwise; the exit code."""
+    options = parse(args)
+    _isolate()
+    from serf.engine import Engine
+    from serf.loop import Loop
+
+    engine = Engine(options.home_size, options.nursery_size, options.interrupt_fd)
+    engine.open_image(options.image)
+    # Nothing can be opened or imported after this.
+    weakness = engine.confine(
+        [0, 1, 2, options.read_fd, options.write_fd, options.lock_fd]
+    )
+    if weakness:
+        print(f"serf: {weakness}", file=sys.stderr, flush=True)
+    engine.watch(options.read_fd)
+    loaded = engine.load(options.event_max, options.verify, options.ship, options.log)
+    if loaded.good:
+        for what, found, wanted in (
+            ("ship", loaded.ship, options.ship),
+            ("log", loaded.log, options.log),
+        ):
+            if found != wanted:
+                raise ImageForeign(
+                    f"{options.image} belongs to {what} {found.hex()},"
+                    f" not to {what} {wanted.hex()}"
+                )
+        engine.start_verification()
+    return Loop(engine, options.read_fd, options.write_fd).run(loaded)
+
+
+def main(args: list[str]) -> int:
+    """Dispatch; turn an error into one line and an exit code."""
+    try:
+        if sys.flags.optimize:
+            raise Usage("refuses to run under python -O, which strips its asserts")
+        if args and args[0] in _TOOLS:
+            from serf.tool import run
+
+            return run(args)
+        return serve(args)
+    except SerfError as error:
+        print(f"serf: {error}", file=sys.stderr, flush=True)
+        return error.code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,508 @@
+"""The C core as Python sees it: messages in, messages out.
+
+The only importer of `serf._native`; native/api.h says what its records mean.
+Every call releases the GIL. Nothing here decides anything.
+
+Invariants: one thread; what a call returns is copied out of C before the
+next call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from struct import Struct
+from typing import Any
+
+from proto.cord import cord
+from proto.jam import jam
+from proto.message import (
+    Bail,
+    Done,
+    Effect,
+    Goof,
+    Jam,
+    Plea,
+    Row,
+    Slog,
+    Work,
+)
+from serf._native import ffi, lib
+from serf.errors import ImageUnusable, NoMemory, Unconfined
+
+__all__ = [
+    "CheckedImage",
+    "Crashed",
+    "Engine",
+    "Evaluated",
+    "Failed",
+    "Loaded",
+    "NotJam",
+    "NounFacts",
+    "StoppedPlay",
+    "Written",
+    "check_image",
+]
+
+HOME_SIZE = 16 << 30
+NURSERY_SIZE = 2 << 30
+_WORK_BUDGET_US = 10_000
+_STATUS_BAD = 8
+_UINT64_MAX = (1 << 64) - 1
+
+_JOB = Struct("<QQQ")
+_ROW = Struct("<QQ")
+_HEAD = Struct("<IIQ")
+_DONE = Struct("<QII")
+_EFFECT = Struct("<III")
+_GOOF = Struct("<II")
+_SLOG = Struct("<QQQ")
+
+
+class Failed(Exception):
+    """A request that the guest or a limit made fail; the state is as before."""
+
+    def __init__(self, goofs: tuple[Goof, ...]) -> None:
+        super().__init__(", ".join(goof.mote for goof in goofs))
+        self.goofs = goofs
+
+
+class NotJam(Exception):
+    """Bytes that are not a jam, or not of the noun that was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What was found in the image; `good` False: nothing usable."""
+
+    good: bool
+    fell_back: int
+    generation: int
+    event: int
+    mug: int
+    ship: bytes
+    log: bytes
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a save wrote."""
+
+    event: int
+    mug: int
+    generation: int
+    pages: int
+    bytes_written: int
+    elapsed_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoppedPlay:
+    """Where and why a replay stopped."""
+
+    event: int
+    expected: int
+    actual: int
+    goof: Goof | None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedImage:
+    """What a verified image holds; `fault` is empty where all is well."""
+
+    fault: str
+    good: bool
+    generations: int
+    generation: int
+    event: int
+    mug: int
+    pages: int
+    slots: int
+    ship: bytes
+    log: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class NounFacts:
+    """Counts of a noun; a tree count is None where it passes 64 bits."""
+
+    jam: Jam
+    mug: int
+    depth: int
+    cells: int
+    atoms: int
+    cells_tree: int | None
+    atoms_tree: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """A computation's product."""
+
+    jam: Jam
+    mug: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Crashed:
+    """A computation that ended in a bail."""
+
+    mote: str
+    trace: Jam
+    seconds: float
+
+
+class Engine:
+    """One ship's machine."""
+
+    def __init__(
+        self,
+        home_size: int = HOME_SIZE,
+        nursery_size: int = NURSERY_SIZE,
+        interrupt_fd: int = -1,
+    ) -> None:
+        message = ffi.new("char[256]")
+        serf = lib.nk_serf_new(home_size, nursery_size, interrupt_fd, message)
+        if serf == ffi.NULL:
+            raise NoMemory(_text(message))
+        self._serf = ffi.gc(serf, lib.nk_serf_free)
+        self._message = ffi.new("char[256]")
+
+    @property
+    def event(self) -> int:
+        """The last event; 0 where there is no kernel."""
+        return int(lib.nk_serf_event(self._serf))
+
+    @property
+    def mug(self) -> int:
+        """The kernel's mug."""
+        return int(lib.nk_serf_mug(self._serf))
+
+    # --- the process ---
+
+    def confine(self, fds: Sequence[int]) -> str:
+        """Give up all that a serf does not need; see native/confine.h. What
+        could not be given up, in words.
+
+        :raises Unconfined: a layer that must be there is not.
+        """
+        in_force = ffi.new("uint32_t *")
+        message = ffi.new("char[256]")
+        keep = [fd for fd in fds if fd >= 0]
+        status = lib.nk_serf_confine(self._serf, keep, len(keep), in_force, message)
+        if status:
+            raise Unconfined(_text(message))
+        return _text(message)
+
+    def watch(self, fd: int) -> None:
+        """Leave the process when the other end of `fd` is closed."""
+        if lib.nk_serf_watch(fd, 0):
+            raise Unconfined("no thread to watch the pipe")
+
+    # --- events ---
+
+    def work(self, works: Sequence[Work]) -> Iterator[list[Plea]]:
+        """Do `works` in order; yield the answers as they gather, slogs first."""
+        parts: list[bytes] = []
+        for work in works:
+            parts.append(_JOB.pack(work.request, work.deadline_ms, len(work.job)))
+            parts.append(work.job)
+        data = b"".join(parts)
+        size = len(data)
+        base = ffi.from_buffer("uint8_t[]", data)
+        at = 0
+        while at < size:
+            done = lib.nk_serf_work(self._serf, base + at, size - at, _WORK_BUDGET_US)
+            assert done > 0, "our own job records are malformed"
+            at += done
+            pleas: list[Plea] = []
+            pleas.extend(self.slogs())
+            _read_answers(self._out(), pleas)
+            yield pleas
+
+    def play(self, life: int, rows: Sequence[Row]) -> StoppedPlay | None:
+        """Apply logged events; None when all went well."""
+        parts: list[bytes] = []
+        for row in rows:
+            parts.append(_ROW.pack(row.mug, len(row.job)))
+            parts.append(row.job)
+        data = b"".join(parts)
+        base = ffi.from_buffer("uint8_t[]", data)
+        played = ffi.new("struct nk_played *")
+        status = lib.nk_serf_play(self._serf, life, base, len(data), played)
+        if status == 0:
+            return None
+        goofs = self._goofs()
+        return StoppedPlay(
+            event=played.event,
+            expected=played.expected,
+            actual=played.actual if not goofs else played.expected,
+            goof=goofs[0] if goofs else None,
+        )
+
+    def peek(self, sample: Jam, deadline_ms: int) -> Jam:
+        """Slam the peek arm.
+
+        :raises Failed: with one goof.
+        """
+        if lib.nk_serf_peek(self._serf, sample, len(sample), deadline_ms):
+            raise Failed(self._goofs())
+        return Jam(self._out())
+
+    def kernel(self) -> memoryview:
+        """The kernel's jam, in place: valid until the next call.
+
+        :raises Failed: where there is no kernel.
+        """
+        if lib.nk_serf_kernel(self._serf):
+            raise Failed(self._goofs())
+        return memoryview(self._buffer())
+
+    def slogs(self) -> list[Slog]:
+        """Take what the guest printed since the last time."""
+        size = lib.nk_serf_slogs_size(self._serf)
+        dropped = lib.nk_serf_slogs_dropped(self._serf)
+        if not size and not dropped:
+            return []
+        raw = bytes(ffi.buffer(lib.nk_serf_slogs(self._serf), size)) if size else b""
+        lib.nk_serf_slogs_clear(self._serf)
+        slogs: list[Slog] = []
+        at = 0
+        while at < size:
+            priority, event, tank_size = _SLOG.unpack_from(raw, at)
+            at += _SLOG.size + tank_size
+            slogs.append(Slog(priority, event, Jam(raw[at - tank_size : at])))
+        if dropped:
+            slogs.append(Slog(3, self.event, _cord_jam(f"{dropped} slogs dropped")))
+        return slogs
+
+    # --- the image ---
+
+    def open_image(self, path: str) -> None:
+        """Open or create the image file.
+
+        :raises ImageUnusable: it cannot be opened, or is no image.
+        """
+        message = ffi.new("char[256]")
+        if lib.nk_serf_image_open(self._serf, path.encode(), message):
+            raise ImageUnusable(_text(message) or f"cannot open {path}")
+
+    def load(self, event_max: int, verify: bool, ship: bytes, log: bytes) -> Loaded:
+        """Load the newest good generation with event <= event_max.
+
+        :raises ImageUnusable: the file cannot be read, or what its checksums
+            vouch for does not fit together.
+        """
+        loaded = ffi.new("struct nk_loaded *")
+        status = lib.nk_serf_load(self._serf, event_max, verify, ship, log, loaded)
+        note = _text(loaded.message)
+        if status:
+            raise ImageUnusable(note or self._mote(status))
+        return Loaded(
+            good=bool(loaded.good),
+            fell_back=loaded.fell_back,
+            generation=loaded.generation,
+            event=loaded.event,
+            mug=loaded.mug,
+            ship=bytes(ffi.buffer(loaded.ship)),
+            log=bytes(ffi.buffer(loaded.log)),
+            note=note,
+        )
+
+    def start_verification(self) -> None:
+        """Read all that was loaded, in a thread of its own."""
+        message = ffi.new("char[256]")
+        if lib.nk_serf_verify_start(self._serf, message):
+            raise ImageUnusable(_text(message) or "no thread for verification")
+
+    def check_rot(self) -> None:
+        """Has that thread found a bad page?
+
+        :raises ImageUnusable: it has; what was computed may be wrong.
+        """
+        if lib.nk_serf_is_rotten(self._serf, self._message):
+            raise ImageUnusable(_text(self._message))
+
+    def save(self) -> Written:
+        """Write the next generation of the image.
+
+        :raises Failed: with one goof that says why.
+        """
+        saved = ffi.new("struct nk_saved *")
+        if lib.nk_serf_save(self._serf, saved):
+            raise Failed(self._goofs())
+        return Written(
+            saved.event,
+            saved.mug,
+            saved.generation,
+            saved.pages,
+            saved.bytes_written,
+            saved.elapsed_us,
+        )
+
+    # --- upkeep ---
+
+    def pack(self) -> tuple[int, int]:
+        """Collect home and drop caches; bytes in use before and after."""
+        before = ffi.new("uint64_t *")
+        after = ffi.new("uint64_t *")
+        lib.nk_serf_pack(self._serf, before, after)
+        return before[0], after[0]
+
+    def gauges(self) -> tuple[tuple[str, int], ...]:
+        """Every counter of the machine."""
+        value = ffi.new("uint64_t *")
+        gauges: list[tuple[str, int]] = []
+        while True:
+            name = lib.nk_serf_gauge(self._serf, len(gauges), value)
+            if name == ffi.NULL:
+                return tuple(gauges)
+            gauges.append((_text(name), value[0]))
+
+    # --- tools ---
+
+    def noun(self, jam: bytes) -> NounFacts:
+        """Count a noun.
+
+        :raises NotJam: with the word that says which way.
+        """
+        facts = ffi.new("struct nk_noun_facts *")
+        why = ffi.new("char const **")
+        self._check(lib.nk_serf_noun(self._serf, jam, len(jam), facts, why), why)
+        return NounFacts(
+            jam=Jam(self._out()),
+            mug=facts.mug,
+            depth=facts.depth,
+            cells=facts.cells_distinct,
+            atoms=facts.atoms_distinct,
+            cells_tree=_unless_full(facts.cells_tree),
+            atoms_tree=_unless_full(facts.atoms_tree),
+        )
+
+    def rejam(self, jam: bytes) -> tuple[Jam, int]:
+        """The canonical jam, and the mug. Raises as `noun`."""
+        mug = ffi.new("uint32_t *")
+        why = ffi.new("char const **")
+        self._check(lib.nk_serf_rejam(self._serf, jam, len(jam), mug, why), why)
+        return Jam(self._out()), mug[0]
+
+    def nock(self, jam: bytes, jets: bool) -> Evaluated | Crashed:
+        """Evaluate the jam of `[subject formula]`. Raises as `noun`."""
+        nanoseconds = ffi.new("uint64_t *")
+        mug = ffi.new("uint32_t *")
+        why = ffi.new("char const **")
+        status = lib.nk_serf_nock(
+            self._serf, jam, len(jam), jets, nanoseconds, mug, why
+        )
+        if status == _STATUS_BAD or (status and why[0] != ffi.NULL and _text(why[0])):
+            self._check(status, why)
+        seconds = nanoseconds[0] / 1e9
+        if status:
+            return Crashed(self._mote(status), Jam(self._out()), seconds)
+        return Evaluated(Jam(self._out()), mug[0], seconds)
+
+    # --- inside ---
+
+    def _check(self, status: int, why: Any) -> None:
+        if status:
+            known = why[0] != ffi.NULL and _text(why[0])
+            raise NotJam(known or self._mote(status))
+
+    def _mote(self, status: int) -> str:
+        return _text(lib.nk_serf_mote(status))
+
+    def _buffer(self) -> Any:
+        return ffi.buffer(lib.nk_serf_out(self._serf), lib.nk_serf_out_size(self._serf))
+
+    def _out(self) -> bytes:
+        if not lib.nk_serf_out_size(self._serf):
+            return b""
+        return bytes(self._buffer())
+
+    def _goofs(self) -> tuple[Goof, ...]:
+        count = lib.nk_serf_goofs(self._serf)
+        return _read_goofs(self._out(), 0, count)[0]
+
+
+def check_image(path: str) -> CheckedImage:
+    """Verify every generation of an image file."""
+    checked = ffi.new("struct nk_checked *")
+    status = lib.nk_check_image(path.encode(), checked)
+    message = _text(checked.message)
+    if status and not message:
+        message = _text(lib.nk_serf_mote(status))
+    return CheckedImage(
+        fault=message if status else "",
+        good=bool(checked.good),
+        generations=checked.generations,
+        generation=checked.generation,
+        event=checked.event,
+        mug=checked.mug,
+        pages=checked.pages,
+        slots=checked.slots,
+        ship=bytes(ffi.buffer(checked.ship)),
+        log=bytes(ffi.buffer(checked.log)),
+    )
+
+
+def _text(raw: Any) -> str:
+    return str(ffi.string(raw).decode("utf-8", "replace"))
+
+
+def _unless_full(count: int) -> int | None:
+    return None if count == _UINT64_MAX else count
+
+
+def _cord_jam(text: str) -> Jam:
+    return jam(cord(text))
+
+
+def _read_answers(raw: bytes, pleas: list[Plea]) -> None:
+    at = 0
+    end = len(raw)
+    while at < end:
+        kind, second, request = _HEAD.unpack_from(raw, at)
+        at += 16
+        if kind == 1:
+            event, job_size, effect_count = _DONE.unpack_from(raw, at)
+            at += 16
+            job = None
+            if job_size:
+                job = Jam(raw[at : at + job_size])
+                at += job_size
+            effects: list[Effect] = []
+            for _ in range(effect_count):
+                effect, at = _read_effect(raw, at)
+                effects.append(effect)
+            pleas.append(Done(request, event, second, tuple(effects), job))
+        else:
+            goofs, at = _read_goofs(raw, at, second)
+            pleas.append(Bail(request, goofs))
+
+
+def _read_effect(raw: bytes, at: int) -> tuple[Effect, int]:
+    knot_count, tag_size, data_size = _EFFECT.unpack_from(raw, at)
+    at += 12
+    body = at + 4 * knot_count
+    wire: list[bytes] = []
+    for place in range(at, body, 4):
+        end = body + int.from_bytes(raw[place : place + 4], "little")
+        wire.append(raw[body:end])
+        body = end
+    tag_end = body + tag_size
+    end = tag_end + data_size
+    return Effect(tuple(wire), raw[body:tag_end], Jam(raw[tag_end:end])), end
+
+
+def _read_goofs(raw: bytes, at: int, count: int) -> tuple[tuple[Goof, ...], int]:
+    goofs: list[Goof] = []
+    for _ in range(count):
+        mote_size, tang_size = _GOOF.unpack_from(raw, at)
+        at += 8
+        mote = raw[at : at + mote_size].decode()
+        at += mote_size
+        goofs.append(Goof(mote, Jam(raw[at : at + tang_size])))
+        at += tang_size
+    return tuple(goofs), at

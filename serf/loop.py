@@ -1,0 +1,195 @@
+"""The conversation: read writs, do them, write pleas.
+
+One thread, blocking. Reads are large, answers to works are written in
+batches as they gather, every answer in the order of its request. The king
+always reads, so a blocking write cannot deadlock; a king that has gone away
+ends the loop (and, in the middle of a long event, the watch thread ends the
+process).
+
+Owns: the two ends of the pipe that it is given.
+Invariants: the first plea is Ripe; every writ but Exit gets one answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import assert_never
+
+from proto.codec import WritReader, pack_pleas
+from proto.cord import cord
+from proto.errors import ProtoError
+from proto.jam import jam
+from proto.message import (
+    PROTOCOL,
+    Bail,
+    Exit,
+    Flog,
+    Gauge,
+    Gauged,
+    Goof,
+    Hash,
+    Hashed,
+    Pack,
+    Packed,
+    Peek,
+    Peeked,
+    Play,
+    Played,
+    Plea,
+    Ripe,
+    Save,
+    Saved,
+    Stuck,
+    Work,
+    Writ,
+)
+from proto.noun import listed, noun
+from serf.engine import Engine, Failed, Loaded
+from serf.errors import BrokenPipeline
+
+__all__ = ["RUNTIME", "Loop"]
+
+RUNTIME = "treadle-0.1.0"
+_READ_SIZE = 1 << 20
+
+
+class Loop:
+    """One serf's service of one king."""
+
+    def __init__(self, engine: Engine, read_fd: int, write_fd: int) -> None:
+        self._engine = engine
+        self._read_fd = read_fd
+        self._write_fd = write_fd
+
+    def run(self, loaded: Loaded) -> int:
+        """Greet, then serve until told to leave; the exit code.
+
+        :raises BrokenPipeline: where the king's bytes are not writs.
+        :raises ImageUnusable: where a page turns out to be rotten.
+        """
+        try:
+            self._send([_ripe(loaded)])
+            return self._serve()
+        except BrokenPipeError:
+            return 0  # The king is gone; nothing to tell, nobody to tell it to.
+
+    def _serve(self) -> int:
+        reader = WritReader()
+        while True:
+            data = os.read(self._read_fd, _READ_SIZE)
+            if not data:
+                return 0
+            try:
+                writs = reader.feed(data)
+            except ProtoError as error:
+                self._send([Flog(f"serf: bad frame: {error}")])
+                raise BrokenPipeline(f"bad frame: {error}") from error
+            self._engine.check_rot()
+            code = self._handle(writs)
+            if code is not None:
+                return code
+
+    def _handle(self, writs: list[Writ]) -> int | None:
+        works: list[Work] = []
+        for writ in writs:
+            if isinstance(writ, Work):
+                works.append(writ)
+                continue
+            self._work(works)
+            works = []
+            if isinstance(writ, Exit):
+                return writ.code & 0xFF
+            answer = self._answer(writ)
+            self._send([*self._engine.slogs(), answer])
+        self._work(works)
+        return None
+
+    def _work(self, works: list[Work]) -> None:
+        if works:
+            for pleas in self._engine.work(works):
+                self._send(pleas)
+
+    def _answer(self, writ: Peek | Play | Save | Pack | Hash | Gauge) -> Plea:
+        try:
+            match writ:
+                case Peek():
+                    result = self._engine.peek(writ.sample, writ.deadline_ms)
+                    return Peeked(writ.request, result)
+                case Play():
+                    return self._play(writ)
+                case Save():
+                    return self._save(writ)
+                case Pack():
+                    return Packed(writ.request, *self._engine.pack())
+                case Hash():
+                    digest = hashlib.sha256(self._engine.kernel()).digest()
+                    return Hashed(writ.request, self._engine.event, digest)
+                case Gauge():
+                    return Gauged(writ.request, self._engine.gauges())
+                case _:
+                    assert_never(writ)
+        except Failed as failure:
+            return Bail(writ.request, failure.goofs)
+
+    def _play(self, writ: Play) -> Plea:
+        engine = self._engine
+        if writ.first != engine.event + 1:
+            return _refuse(
+                writ.request,
+                f"play begins at event {writ.first}; the serf is at {engine.event}",
+            )
+        stopped = engine.play(writ.life, writ.rows)
+        if stopped is None:
+            return Played(writ.request, engine.event, engine.mug)
+        return Stuck(
+            writ.request,
+            stopped.event,
+            stopped.expected,
+            stopped.actual,
+            stopped.goof,
+        )
+
+    def _save(self, writ: Save) -> Plea:
+        engine = self._engine
+        if writ.event != engine.event:
+            return _refuse(
+                writ.request,
+                f"event {writ.event} is durable; the serf is at {engine.event}",
+            )
+        saved = engine.save()
+        return Saved(
+            writ.request,
+            saved.event,
+            saved.mug,
+            saved.generation,
+            saved.pages,
+            saved.bytes_written,
+            saved.elapsed_us,
+        )
+
+    def _send(self, pleas: list[Plea]) -> None:
+        data = memoryview(pack_pleas(pleas))
+        while data:
+            data = data[os.write(self._write_fd, data) :]
+
+
+def _ripe(loaded: Loaded) -> Ripe:
+    return Ripe(
+        protocol=PROTOCOL,
+        runtime=RUNTIME,
+        ship=loaded.ship,
+        log=loaded.log,
+        event=loaded.event if loaded.good else 0,
+        mug=loaded.mug if loaded.good else 0,
+        generation=loaded.generation,
+        fell_back=loaded.fell_back,
+        note=loaded.note,
+    )
+
+
+def _refuse(request: int, why: str) -> Bail:
+    """Fail a request in our own words: a tang of one %leaf."""
+    tape = listed([ord(letter) for letter in why])
+    tang = listed([noun(cord("leaf"), tape)])
+    return Bail(request, (Goof("fail", jam(tang)),))

@@ -1,0 +1,286 @@
+"""Tools for one noun, one computation, one image: what `treadle` runs for
+`noun`, `nock` and `check`, in a process of their own.
+
+    noun FILE|- [--json]
+    nock FILE|- [--no-jets] [--time] [--out FILE] [--json]
+    check-image PATH [--json]
+
+With `-`, JSON lines come on stdin (`jam`, or `in`, in hex) and each is
+answered by a line; a bad line is answered by an `error` and the next is read.
+
+Exit codes: 0; 1 bad input (one message naming the file and the reason);
+2 the computation crashed; 64 wrong usage.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from proto.errors import ProtoError
+from proto.jam import cue, jam
+from proto.noun import Cell, items
+from proto.text import render
+from serf.engine import Crashed, Engine, NotJam, check_image
+from serf.errors import Usage
+
+__all__ = ["run"]
+
+_TEXT_JAM_MAX = 1 << 17
+_TEXT_MAX = 2000
+_TOOL_HOME_SIZE = 1 << 26
+
+Row = dict[str, Any]
+
+
+class BadInput(Exception):
+    """The file is not what the tool needs."""
+
+
+def run(args: list[str]) -> int:
+    """One tool's work; the exit code."""
+    # A long evaluation is in C: let ^C and a closed pipe end it at once.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    name, rest = args[0], args[1:]
+    flags = {arg for arg in rest if arg.startswith("--")}
+    known = {
+        "noun": {"--json"},
+        "nock": {"--json", "--no-jets", "--time", "--out"},
+        "check-image": {"--json"},
+    }[name]
+    out = _value(rest, "--out")
+    paths = [arg for arg in rest if not arg.startswith("--") and arg is not out]
+    if flags - known:
+        raise Usage(f"{name}: unknown option {min(flags - known)}")
+    if len(paths) != 1:
+        raise Usage(f"{name}: one file is needed, or - for JSON lines")
+    try:
+        if name == "check-image":
+            return _check_image(paths[0], "--json" in flags)
+        engine = Engine(home_size=_TOOL_HOME_SIZE)
+        jets = "--no-jets" not in flags
+        if paths[0] == "-":
+            answer = _noun_row if name == "noun" else _nock_row(jets)
+            return _lines(lambda row: answer(engine, row))
+        data = _read(paths[0])
+        if name == "noun":
+            return _noun(engine, paths[0], data, "--json" in flags)
+        return _nock(engine, paths[0], data, jets, out, flags)
+    except (BadInput, NotJam) as error:
+        print(f"{name}: {paths[0]}: {error}", file=sys.stderr)
+        return 1
+
+
+def _value(args: list[str], name: str) -> str | None:
+    """The very string object that follows `name`."""
+    if name not in args:
+        return None
+    at = args.index(name) + 1
+    if at == len(args):
+        raise Usage(f"{name} needs a value")
+    return args[at]
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise BadInput(error.strerror or str(error)) from error
+
+
+def _show(row: Row) -> None:
+    print(json.dumps(row))
+
+
+def _text_of(data: bytes) -> str | None:
+    """A noun as text, where it is small enough to be read."""
+    if len(data) > _TEXT_JAM_MAX:
+        return None
+    return render(cue(data), _TEXT_MAX)
+
+
+# --- files ------------------------------------------------------------------
+
+
+def _noun(engine: Engine, path: str, data: bytes, as_json: bool) -> int:
+    try:
+        facts = engine.noun(data)
+    except NotJam as error:
+        raise NotJam(f"not a jam: {error}") from None
+    row: Row = {
+        "file": path,
+        "bytes": len(data),
+        "canonical": facts.jam == data,
+        "mug": f"{facts.mug:08x}",
+        "cells": facts.cells,
+        "atoms": facts.atoms,
+        "cells_tree": facts.cells_tree,
+        "atoms_tree": facts.atoms_tree,
+        "depth": facts.depth,
+        "text": _text_of(facts.jam),
+    }
+    if as_json:
+        _show(row)
+        return 0
+    many = "2^64 or more"
+    cells = many if facts.cells_tree is None else f"{facts.cells_tree}"
+    atoms = many if facts.atoms_tree is None else f"{facts.atoms_tree}"
+    canonical = "" if row["canonical"] else f" (canonical: {len(facts.jam)})"
+    print(f"mug    {row['mug']}")
+    print(f"bytes  {len(data)}{canonical}")
+    print(f"cells  {facts.cells} distinct, {cells} as a tree")
+    print(f"atoms  {facts.atoms} distinct, {atoms} as a tree")
+    print(f"depth  {facts.depth}")
+    if row["text"] is not None:
+        print(row["text"])
+    return 0
+
+
+def _nock(
+    engine: Engine,
+    path: str,
+    data: bytes,
+    jets: bool,
+    out: str | None,
+    flags: set[str],
+) -> int:
+    try:
+        result = engine.nock(data, jets)
+    except NotJam as error:
+        raise NotJam(f"not a jam of [subject formula]: {error}") from None
+    for slog in engine.slogs():
+        print(render(cue(slog.tank), _TEXT_MAX), file=sys.stderr)
+    timed: Row = {"seconds": result.seconds} if "--time" in flags else {}
+    if isinstance(result, Crashed):
+        trace = _trace_lines(result.trace)
+        if "--json" in flags:
+            row: Row = {"result": "crash", "mote": result.mote}
+            _show({**row, "trace": result.trace.hex(), "text": trace, **timed})
+        else:
+            print(f"nock: {path}: crashed: %{result.mote}", file=sys.stderr)
+            for line in trace:
+                print(f"  {line}", file=sys.stderr)
+            _print_time(timed)
+        return 2
+    if out is not None:
+        try:
+            with open(out, "wb") as file:
+                file.write(result.jam)
+        except OSError as error:
+            raise BadInput(f"{out}: {error.strerror}") from error
+    text = _text_of(result.jam)
+    if "--json" in flags:
+        row = {"result": "ok", "mug": f"{result.mug:08x}", "text": text}
+        _show({**row, "bytes": len(result.jam), **timed})
+        return 0
+    print(f"a noun of {len(result.jam)} bytes" if text is None else text)
+    print(f"mug {result.mug:08x}")
+    _print_time(timed)
+    return 0
+
+
+def _print_time(timed: Row) -> None:
+    if timed:
+        print(f"seconds {timed['seconds']:.6f}")
+
+
+def _trace_lines(trace: bytes) -> list[str]:
+    """A trace for people: one `[tag clue]` a line, innermost first."""
+    if len(trace) > _TEXT_JAM_MAX:
+        return [f"a trace of {len(trace)} bytes"]
+    value = cue(trace)
+    if not isinstance(value, Cell):
+        return []
+    try:
+        return [render(entry, 200) for entry in items(value)]
+    except ProtoError:
+        return [render(value, _TEXT_MAX)]
+
+
+# --- JSON lines -------------------------------------------------------------
+
+
+def _lines(answer: Callable[[Row], Row]) -> int:
+    for line in sys.stdin:
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            if not isinstance(row, dict):
+                raise BadInput("not a JSON object")
+            reply = answer(row)
+        except (BadInput, NotJam, ValueError, RecursionError) as error:
+            reply = {"error": str(error)}
+        sys.stdout.write(json.dumps(reply) + "\n")
+        sys.stdout.flush()
+    return 0
+
+
+def _hex(row: Row, *names: str) -> bytes:
+    for name in names:
+        if isinstance(row.get(name), str):
+            return bytes.fromhex(row[name])
+    raise BadInput(f"no {names[0]!r} in hex")
+
+
+def _noun_row(engine: Engine, row: Row) -> Row:
+    rejam, mug = engine.rejam(_hex(row, "jam", "in"))
+    return {"mug": f"{mug:08x}", "rejam": rejam.hex()}
+
+
+def _nock_row(jets: bool) -> Callable[[Engine, Row], Row]:
+    def answer(engine: Engine, row: Row) -> Row:
+        result = engine.nock(_hex(row, "in", "jam"), jets)
+        printed = [
+            jam(Cell(slog.priority, cue(slog.tank))).hex() for slog in engine.slogs()
+        ]
+        slog: Row = {"slog": printed} if printed else {}
+        if isinstance(result, Crashed):
+            trace = result.trace.hex()
+            return {"result": "crash", "mote": result.mote, "trace": trace, **slog}
+        return {
+            "result": "ok",
+            "mug": f"{result.mug:08x}",
+            "jam": result.jam.hex(),
+            **slog,
+        }
+
+    return answer
+
+
+# --- images -----------------------------------------------------------------
+
+
+def _check_image(path: str, as_json: bool) -> int:
+    if not os.path.isfile(path):
+        raise BadInput("no such file")
+    checked = check_image(path)
+    row: Row = {
+        "file": path,
+        "fault": checked.fault,
+        "good": checked.good,
+        "generations": checked.generations,
+        "generation": checked.generation,
+        "event": checked.event,
+        "mug": f"{checked.mug:08x}",
+        "pages": checked.pages,
+        "slots": checked.slots,
+        "ship": checked.ship.hex(),
+        "log": checked.log.hex(),
+    }
+    if as_json:
+        _show(row)
+    elif checked.fault:
+        print(f"check-image: {path}: {checked.fault}", file=sys.stderr)
+    else:
+        print(
+            f"{path}: {checked.generations} generations; the newest is of event"
+            f" {checked.event}, mug {checked.mug:08x}, {checked.pages} pages: good"
+        )
+    return 1 if checked.fault else 0
