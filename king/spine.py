@@ -92,6 +92,7 @@ class Spine:
         self._thread = thread
         self._world = world
         self._low = False
+        self._disk_bell = trio.Event()
         self._pump_task: trio.lowlevel.Task | None = None
         self._pump_wanted = False
         self._busy = trio.Event()
@@ -204,12 +205,12 @@ class Spine:
             nursery.start_soon(self._pump_loop)
             nursery.start_soon(self._watch_deadlines)
             nursery.start_soon(self._watch_disk)
-            while True:
-                assert self.lord is not None
+            while self.lord is not None:
                 await self.lord.dead.wait()
                 if self.stopping or self.fault is not None:
-                    await trio.sleep_forever()
+                    break
                 await self._revive(self.lord)
+            await trio.sleep_forever()
 
     async def _revive(self, lord: Lord) -> None:
         """Bury a serf, raise another. Sets `fault` if that is no use."""
@@ -441,12 +442,15 @@ class Spine:
                 self._world.tell("there is room on the disk again: taking events")
                 if not self.stopping:
                     self.pipeline.admit()
-            await trio.sleep(1.0 if self._low else 10.0)
+            self._disk_bell = trio.Event()
+            with trio.move_on_after(1.0 if self._low else 10.0):
+                await self._disk_bell.wait()
 
     def _disk_low(self, free: int) -> None:
         if self._low or self.stopping:
             return
         self._low = True
+        self._disk_bell.set()
         self._world.tell(
             f"the disk is nearly full ({free >> 20} MiB left): no new events are "
             "taken until there is room; reading goes on"
