@@ -4,18 +4,32 @@
  * table (in slots of its own) says where each logical page lies, with its
  * class, run, allocation bitmap and 128-bit checksum (xxh3-128).
  *
- * Save: dirty pages to free slots, fdatasync; changed table slots to free
- * slots, fdatasync; the oldest superblock of the ring, fdatasync. Slots that
- * an older kept generation or a live mapping still uses are never rewritten.
- * A torn write can only hit what no good superblock refers to.
+ *     superblock -> directory slots -> table slots -> page slots
+ *
+ * Every arrow is a slot number and the checksum of what lies there, so one
+ * good superblock vouches for a whole generation.
+ *
+ * Save: dirty pages to free slots, fdatasync; changed table and directory
+ * slots to free slots, fdatasync; the oldest superblock of the ring,
+ * fdatasync. Slots that an older kept generation or a live mapping still
+ * uses are never rewritten. A torn write can only hit what no good
+ * superblock refers to.
  *
  * Load: newest superblock whose checksum and page table verify; else the one
  * before, and the report says so. Pages are mapped MAP_PRIVATE into home, or
  * read where a mapping would be too fragmented.
  *
  * Owns: the image file, through a descriptor opened before confinement.
- * Invariants: superblock's event <= the log (the king names the event);
- * two good generations or more on disk after the second save.
+ * Invariants:
+ *   superblock's event <= the log (the king names the event);
+ *   two good generations or more on disk after the second save;
+ *   a save never completes before every data page of the generation that was
+ *   loaded has been read and compared with its checksum, so that rot is not
+ *   laundered into a new generation;
+ *   events never decrease along the generations of a file: a generation of a
+ *   later event than a newer one's belongs to a history that was given up.
+ * Limits: 17.7 million pages (270 GiB); little-endian machines; one writer
+ *   (the king's lock sees to it); one thread, besides the verifying one.
  */
 #ifndef NK_IMAGE_H
 #define NK_IMAGE_H
@@ -32,36 +46,68 @@ struct nk_identity {
 };
 
 struct nk_image_info {
-    uint32_t good;       /* a usable generation was found */
-    uint32_t fell_back;  /* newer generations that were refused */
+    uint32_t good;      /* a usable generation was found */
+    uint32_t fell_back; /* newer generations that were refused */
     uint64_t generation;
     uint64_t event;
-    uint32_t mug;        /* of the kernel */
+    uint32_t mug; /* of the kernel */
     uint64_t pages;
     uint64_t slots;
     struct nk_identity identity;
-    char message[256];   /* what was refused and why; "" if nothing */
+    char message[256]; /* what was refused and why; "" if nothing */
 };
 
 /* Open or create the file at [path] (O_CLOEXEC, O_NOFOLLOW). NK_IO/NK_BAD
- * with [message]. A file without any superblock is a new image. */
+ * with [message]; NK_BAD is a file of another format, which is never written
+ * to. A file without any superblock is a new image. */
 nk_status nk_image_open(const char *path, bool read_only, struct nk_image **image,
                         char message[256]);
+/* Stops a verification under way. The pages that home maps stay valid. */
 void nk_image_close(struct nk_image *image);
+
+/* The descriptor, for the list of those that confinement keeps. */
+int nk_image_fd(const struct nk_image *image);
 
 /* Find the newest good generation with event <= [event_max] and load it
  * into [home] (which is empty). NK_OK with info->good == 0: nothing usable,
- * home stays empty. [verify]: check every data page's checksum before use. */
+ * home stays empty; the message is "" only if the image is new. [verify]:
+ * check every data page's checksum before use; done in any case where
+ * something newer had to be refused. At most once per open image, unless
+ * nothing usable was found. */
 nk_status nk_image_load(struct nk_image *image, struct nk_home *home,
                         uint64_t event_max, bool verify, struct nk_image_info *info);
 
-/* Save home as the next generation. Foreground. The nursery must be empty. */
+/* Give up everything in the file, at once and durably, so that the next save
+ * may begin it anew. For an image in which a load found nothing usable:
+ * without this a save refuses to touch it. Not after a load. */
+nk_status nk_image_reset(struct nk_image *image, char message[256]);
+
+/* Save home as the next generation. Foreground. The nursery must be empty.
+ * NK_IO, NK_BAD with info->message: nothing has changed, on disk or in
+ * home's dirty bits; a full disk may be cured and the save tried again, but
+ * after a failed sync every later save refuses. */
 nk_status nk_image_save(struct nk_image *image, struct nk_home *home,
                         const struct nk_identity *identity, uint64_t event,
                         uint32_t mug, struct nk_image_info *info);
 
-/* Verify every generation's superblock, table and pages. [message] names
- * the first fault; NK_BAD if any. */
+/* Verification of the loaded generation's data pages, by a thread that reads
+ * the file. A save waits for it (and does it itself where it was not
+ * started). After NK_VERIFY_BAD the serf must die: it may have computed on a
+ * rotten page. Started after confinement. */
+enum nk_verify {
+    NK_VERIFY_NONE,    /* loaded, but not verified yet */
+    NK_VERIFY_RUNNING, /* the thread is at work */
+    NK_VERIFY_GOOD,    /* all pages are good, or nothing was loaded */
+    NK_VERIFY_BAD,     /* [message] names the first bad page */
+};
+nk_status nk_image_verify_start(struct nk_image *image, char message[256]);
+enum nk_verify nk_image_verify_status(struct nk_image *image, char message[256]);
+enum nk_verify nk_image_verify_wait(struct nk_image *image, char message[256]);
+
+/* Verify superblocks, tables and pages of every generation that is kept: the
+ * two newest. Older ones decay, since their slots are free; they count in
+ * [generations] while they are whole. [message] names the first fault, with
+ * generation, slot and page; NK_BAD if any. Not while another process saves. */
 nk_status nk_image_check(struct nk_image *image, struct nk_image_info *newest,
                          uint32_t *generations, char message[256]);
 
