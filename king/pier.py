@@ -44,6 +44,7 @@ __all__ = [
     "check_is_pier",
     "check_local_disk",
     "identity_bytes",
+    "lock_holder_pid",
     "lock_pier",
     "make_directories",
     "new_manifest",
@@ -376,6 +377,23 @@ def who_locks(layout: Layout) -> str | None:
     if kind == fcntl.F_UNLCK:
         return None
     return f"Vere, pid {pid}" if pid > 0 else "another runtime"
+
+
+def lock_holder_pid(layout: Layout) -> int | None:
+    """The king that holds our lock, by the kernel's own word: the pid stands
+    in /proc/locks with this very file, and in the file. None if in doubt."""
+    try:
+        info = layout.lock.stat()
+        pid = int(json.loads(layout.lock.read_bytes())["pid"])
+        locks = Path("/proc/locks").read_text(encoding="ascii")
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    device = f"{os.major(info.st_dev):02x}:{os.minor(info.st_dev):02x}:{info.st_ino}"
+    for line in locks.splitlines():
+        words = line.split()
+        if words[1:2] == ["FLOCK"] and words[4:6] == [str(pid), device]:
+            return pid
+    return None
 
 
 def wait_unlocked(layout: Layout, timeout_s: float) -> bool:

@@ -188,9 +188,9 @@ class Log:
         """
         self.epochs = tuple(epochs)
         self.notes = tuple(notes)
-        self._stores = tuple(stores)
-        self._live = self._stores[-1]
-        for before, epoch in zip(self._stores, self.epochs[1:], strict=False):
+        self.stores = tuple(stores)
+        self._live = self.stores[-1]
+        for before, epoch in zip(self.stores, self.epochs[1:], strict=False):
             if before.last != epoch.start:
                 raise TreadleError(
                     "log-gap",
@@ -198,7 +198,7 @@ class Log:
                     f"one before it ends with event {before.last}",
                     "restore the missing epoch from a copy; nothing was changed",
                 )
-        for epoch, store in zip(self.epochs, self._stores, strict=True):
+        for epoch, store in zip(self.epochs, self.stores, strict=True):
             if store.first and store.first != epoch.start + 1:
                 raise TreadleError(
                     "log-gap",
@@ -232,7 +232,7 @@ class Log:
         if first > self.last:
             return []
         for epoch, store in zip(
-            reversed(self.epochs), reversed(self._stores), strict=True
+            reversed(self.epochs), reversed(self.stores), strict=True
         ):
             if first > epoch.start:
                 return store.read(first, rows_max, bytes_max)
@@ -249,10 +249,10 @@ class Log:
         self._live.settle()
 
     def size_bytes(self) -> int:
-        return sum(store.size_bytes() for store in self._stores)
+        return sum(store.size_bytes() for store in self.stores)
 
     def close(self) -> None:
-        for store in self._stores:
+        for store in self.stores:
             store.close()
 
 

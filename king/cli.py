@@ -1,0 +1,576 @@
+"""The command line: one function per command.
+
+What it is: the only place where what the user typed becomes authority.
+Invariants: every command takes --json and gives a real exit code; every fault
+    is one line, `treadle: CODE: message`, and a hint; what needs no event
+    loop does not load one.
+Exit codes: king/errors.py. `check` exits 1 where it finds a fault; `nock`
+    exits 2 where the computation crashed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from king.config import BootOptions, ReplayOptions, RunOptions, runtime_version
+from king.errors import EXIT_FAULT, TreadleError
+
+__all__ = ["main"]
+
+_TIMEOUT_S = 10.0
+_STOP_TIMEOUT_S = 60.0
+
+
+# --- boot, run, replay ------------------------------------------------------
+
+
+def _run_options(args: argparse.Namespace) -> RunOptions:
+    return RunOptions(
+        pier=args.pier,
+        headless=args.headless,
+        http_host=args.http_host,
+        http_port=args.http_port,
+        verify=args.verify,
+        snapshot_interval_s=args.snapshot_every,
+        json=args.json,
+    )
+
+
+def _boot(args: argparse.Namespace) -> int:
+    import trio
+
+    from king import boot, replay
+    from proto.cord import ship_text
+    from proto.errors import TextError
+
+    try:
+        ship = _ship(args.fake)
+    except TextError as error:
+        raise TreadleError(
+            "ship-bad", str(error), "a ship's name looks like ~zod or ~marzod"
+        ) from error
+    booted = boot.boot(
+        BootOptions(pier=args.pier, ship=ship, pill=args.pill),
+        lambda pier: trio.run(replay.run_boot, pier),
+        say=_say(args),
+    )
+    if args.json:
+        _print_json(
+            {
+                "booted": str(booted.pier),
+                "ship": ship_text(ship),
+                "pill": booted.pill,
+                "event": booted.event,
+                "mug": f"{booted.mug:08x}",
+                "seconds": round(booted.seconds, 3),
+            }
+        )
+    else:
+        print(
+            f"booted {ship_text(ship)} in {booted.pier}: {booted.event} events, "
+            f"{booted.seconds:.1f} s",
+            file=sys.stderr,
+        )
+    return 0 if args.no_run else _run(args)
+
+
+def _ship(text: str) -> int:
+    from proto.cord import ship_from_text
+
+    return ship_from_text(text)
+
+
+def _say(args: argparse.Namespace) -> Any:
+    def say(text: str) -> None:
+        if not args.json:
+            print(f"boot: {text}", file=sys.stderr)
+
+    return say
+
+
+def _run(args: argparse.Namespace) -> int:
+    from king import daemon
+
+    return daemon.run(_run_options(args))
+
+
+def _replay(args: argparse.Namespace) -> int:
+    from king import daemon
+
+    return daemon.replay(
+        ReplayOptions(
+            pier=args.pier,
+            from_scratch=args.from_scratch,
+            until=args.until,
+            json=args.json,
+        )
+    )
+
+
+# --- status, check, stop ----------------------------------------------------
+
+
+def _status(args: argparse.Namespace) -> int:
+    from king.pier import check_is_pier, who_locks
+
+    layout = check_is_pier(args.pier)
+    holder = who_locks(layout)
+    if holder is None:
+        from king.at_rest import rest_status
+
+        value = rest_status(args.pier)
+    else:
+        value = _live_status(layout, holder, args.timeout)
+    if args.json:
+        _print_json(value)
+    else:
+        _print_status(args.pier, value)
+    return 0
+
+
+def _live_status(layout: Any, holder: str, timeout_s: float) -> dict[str, Any]:
+    from king.client import Client
+    from proto.cord import cord_text
+    from proto.noun import Cell, noun
+
+    try:
+        with Client(layout, timeout_s) as client:
+            reply = client.ask("peel", noun(["treadle", "status"]))
+    except TreadleError as error:
+        if error.code != "not-running":
+            raise
+        # Locked, and no socket: it is on its way up or down, or it is Vere.
+        return {"state": "busy", "holder": holder} | dict.fromkeys(
+            (
+                "event",
+                "mug",
+                "snapshot_event",
+                "log_bytes",
+                "epochs",
+                "http",
+                "pid_king",
+                "pid_serf",
+            )
+        )
+    if not isinstance(reply, Cell):
+        raise TreadleError("conn-failed", "this ship gives no status: is it Vere's?")
+    value = json.loads(cord_text(reply.tail))
+    assert isinstance(value, dict)
+    return value
+
+
+def _print_status(pier: Path, value: dict[str, Any]) -> None:
+    print(f"{pier}: {value.get('state')}")
+    for key, item in value.items():
+        if key == "state" or item is None:
+            continue
+        if isinstance(item, list):
+            text = " ".join(map(str, item))
+        elif isinstance(item, dict):
+            text = json.dumps(item)
+        else:
+            text = str(item)
+        print(f"  {key:<16} {text}")
+
+
+def _check(args: argparse.Namespace) -> int:
+    from king.check import check_pier
+
+    report = check_pier(args.pier)
+    if args.json:
+        _print_json(report.as_json())
+    else:
+        print(report.text())
+    return 0 if report.ok else EXIT_FAULT
+
+
+def _stop(args: argparse.Namespace) -> int:
+    from king.client import stop_ship
+    from king.pier import check_is_pier
+
+    layout = check_is_pier(args.pier)
+    how = stop_ship(layout, args.timeout)
+    if args.json:
+        _print_json({"state": "stopped", "how": how})
+    else:
+        print(f"{args.pier} has stopped" if how != "idle" else f"{args.pier} was idle")
+    return 0
+
+
+# --- peek, poke -------------------------------------------------------------
+
+
+def _peek(args: argparse.Namespace) -> int:
+    from king.client import Client
+    from king.pier import check_is_pier
+    from proto.cord import path_from_text
+    from proto.errors import TextError
+    from proto.jam import jam
+    from proto.mug import mug
+    from proto.noun import Cell, noun
+    from proto.text import render
+
+    try:
+        path = path_from_text(args.path)
+        if args.beam:
+            nom = noun(0, path)
+        else:
+            view, desk, spur = _three(path)
+            nom = noun(1, "once", view, desk, spur)
+    except (TextError, ValueError) as error:
+        raise TreadleError(
+            "usage", str(error), "a path is /VIEW/DESK/SPUR, such as /x//kv/name"
+        ) from error
+    with Client(check_is_pier(args.pier), args.timeout) as client:
+        reply = client.ask("peek", nom)
+    # [%peek unit]; a unit is 0, or [0 value].
+    found = reply.tail if isinstance(reply, Cell) else 0
+    if not isinstance(found, Cell):
+        raise TreadleError(
+            "peek-failed", f"there is nothing at {args.path}", "is the path right?"
+        )
+    value = found.tail
+    if args.out:
+        _write(args.out, jam(value))
+    if args.json:
+        _print_json(
+            {
+                "path": args.path,
+                "text": render(value, 1 << 20),
+                "mug": f"{mug(value):08x}",
+                "jam": jam(value).hex(),
+            }
+        )
+    elif not args.out:
+        print(render(value))
+    return 0
+
+
+def _three(path: Any) -> tuple[Any, Any, Any]:
+    from proto.noun import Cell
+
+    if isinstance(path, Cell) and isinstance(path.tail, Cell):
+        return path.head, path.tail.head, path.tail.tail
+    raise ValueError("a path has at least a view and a desk")
+
+
+def _poke(args: argparse.Namespace) -> int:
+    from king.client import Client, poke_outcome
+    from king.pier import check_is_pier
+
+    ovum = _ovum(args)
+    with Client(check_is_pier(args.pier), args.timeout) as client:
+        outcome = poke_outcome(client.ask("ovum", ovum))
+    if args.json:
+        _print_json({"outcome": outcome})
+    else:
+        print(outcome)
+    return 0
+
+
+def _ovum(args: argparse.Namespace) -> Any:
+    """`[tar wir tag data]` from the words, or from a jam of
+    `[[tar wir] tag data]`."""
+    from proto.cord import path_from_text
+    from proto.errors import ProtoError, TextError
+    from proto.jam import cue
+    from proto.noun import Cell, noun
+    from proto.text import parse
+
+    if args.jam is not None:
+        if args.wire or args.tag or args.data:
+            raise TreadleError("usage", "give either --jam or WIRE TAG DATA, not both")
+        data = _read(args.jam)
+        try:
+            value = cue(data)
+        except ProtoError as error:
+            raise TreadleError("noun-bad", f"{args.jam}: {error}") from error
+        if not (
+            isinstance(value, Cell)
+            and isinstance(value.head, Cell)
+            and isinstance(value.tail, Cell)
+        ):
+            raise TreadleError(
+                "noun-bad",
+                f"{args.jam} is not an ovum",
+                "it should be the jam of [[target wire] tag data]",
+            )
+        return noun(value.head.head, value.head.tail, value.tail)
+    if not args.wire or not args.tag:
+        raise TreadleError(
+            "usage",
+            "poke needs WIRE and TAG, or --jam FILE",
+            "for example: treadle poke zod /d/term/1 belt '[%txt 104 105 0]'",
+        )
+    try:
+        wire = path_from_text(args.wire)
+        card = parse(args.data) if args.data is not None else 0
+    except TextError as error:
+        raise TreadleError("noun-bad", str(error)) from error
+    if not isinstance(wire, Cell):
+        raise TreadleError(
+            "usage", "an empty wire", "the first part is the target: /d/term/1"
+        )
+    return noun(wire.head, wire.tail, args.tag.removeprefix("%"), card)
+
+
+def _read(path: str) -> bytes:
+    try:
+        if path == "-":
+            return sys.stdin.buffer.read()
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise TreadleError(
+            "noun-bad", f"cannot read {path}: {error.strerror}"
+        ) from error
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise TreadleError(
+            "failed", f"cannot write {path}: {error.strerror}"
+        ) from error
+
+
+# --- noun, nock -------------------------------------------------------------
+
+
+def _tool(args: argparse.Namespace) -> int:
+    """Become the serf's tool of the same name."""
+    words = [args.command, args.file]
+    words += ["--json"] if args.json else []
+    if args.command == "nock":
+        words += ["--no-jets"] if args.no_jets else []
+        words += ["--time"] if args.time else []
+        words += ["--out", args.out] if args.out else []
+    # From this very tree, never from the current directory (-P).
+    root = str(Path(__file__).resolve().parent.parent)
+    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    sys.stdout.flush()
+    command = [sys.executable, "-P", "-m", "serf", *words]
+    os.execve(sys.executable, command, environment)
+
+
+# --- the parser -------------------------------------------------------------
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        raise TreadleError("usage", message, f"see: {self.prog} --help")
+
+
+def _port(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 65536:
+        raise ValueError(text)
+    return value
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError(text)
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1e9:
+        raise ValueError(text)
+    return value
+
+
+def _add_run_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--headless", action="store_true", help="no terminal; logs go to stderr"
+    )
+    command.add_argument(
+        "--http-host", default="127.0.0.1", metavar="H", help="address to listen on"
+    )
+    command.add_argument(
+        "--http-port", type=_port, metavar="N", help="port to listen on (0: any)"
+    )
+    command.add_argument(
+        "--verify",
+        action="store_true",
+        help="verify every page of the snapshot before it is used",
+    )
+    command.add_argument(
+        "--snapshot-every",
+        type=_seconds,
+        default=120.0,
+        metavar="SECONDS",
+        help="how often to save a snapshot, if events happened (default 120)",
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="treadle",
+        description="A runtime for ships: boot, run, replay, inspect.",
+        epilog="Every command has --json. Faults exit with: 2 usage, 3 pier, 4 log, "
+        "5 serf or snapshot, 6 pill or boot, 7 disk, 8 live ship, 1 all else.",
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"treadle {runtime_version()}"
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(
+        name: str, function: Any, text: str, **more: Any
+    ) -> argparse.ArgumentParser:
+        command: argparse.ArgumentParser = commands.add_parser(
+            name, help=text, description=more.pop("description", text), **more
+        )
+        command.set_defaults(function=function)
+        command.add_argument("--json", action="store_true", help="answer in JSON")
+        return command
+
+    def add_for_pier(
+        name: str, function: Any, text: str, **more: Any
+    ) -> argparse.ArgumentParser:
+        command = add(name, function, text, **more)
+        command.add_argument(
+            "pier", type=Path, metavar="PIER", help="the ship's directory"
+        )
+        return command
+
+    def add_timeout(command: argparse.ArgumentParser, default: float) -> None:
+        command.add_argument(
+            "--timeout",
+            type=_seconds,
+            default=default,
+            metavar="SECONDS",
+            help=f"how long to wait for the ship (default {default:g})",
+        )
+
+    command = add_for_pier("boot", _boot, "make a new ship, and run it")
+    command.add_argument(
+        "--fake", required=True, metavar="SHIP", help="its name, such as ~zod"
+    )
+    command.add_argument(
+        "--pill", type=Path, metavar="FILE", help="its kernel (default: our own)"
+    )
+    command.add_argument(
+        "--no-run", action="store_true", help="boot only; do not run it then"
+    )
+    _add_run_options(command)
+
+    command = add_for_pier("run", _run, "start a ship, and keep it alive")
+    _add_run_options(command)
+
+    command = add_for_pier("replay", _replay, "compute a ship's state from its log")
+    command.add_argument(
+        "--from-scratch",
+        action="store_true",
+        help="from the first event, not from the snapshot",
+    )
+    command.add_argument(
+        "--until", type=_positive, metavar="N", help="stop after event N"
+    )
+
+    command = add_for_pier("status", _status, "tell how a ship is, live or at rest")
+    add_timeout(command, _TIMEOUT_S)
+
+    add_for_pier("check", _check, "verify everything in a pier (exit 1: a fault)")
+
+    command = add_for_pier("stop", _stop, "ask a ship to stop, and wait until it has")
+    add_timeout(command, _STOP_TIMEOUT_S)
+
+    command = add_for_pier(
+        "peek",
+        _peek,
+        "read from a live ship's namespace",
+        description="Read the value at PATH: /VIEW/DESK/SPUR, asked as [%once view "
+        "desk spur]. An empty part is written as nothing: /x//kv/name.",
+    )
+    command.add_argument("path", metavar="PATH")
+    command.add_argument(
+        "--beam", action="store_true", help="ask with PATH as it is, a whole beam"
+    )
+    command.add_argument(
+        "--out", type=Path, metavar="FILE", help="write the value's jam to FILE"
+    )
+    add_timeout(command, _TIMEOUT_S)
+
+    command = add_for_pier(
+        "poke",
+        _poke,
+        "give a live ship an event",
+        description="Give the ship the ovum [[target wire] tag data], and wait until "
+        "it is durable. WIRE begins with the target: /d/term/1 is [%d /term/1], "
+        "//arvo is [%$ /arvo]. DATA is a noun as text: numbers, %terms, 'cords', "
+        "[cells]; ~ if left out. For example: treadle poke zod /d/term/1 belt "
+        "'[%txt 104 105 0]'.",
+    )
+    command.add_argument("wire", metavar="WIRE", nargs="?")
+    command.add_argument("tag", metavar="TAG", nargs="?")
+    command.add_argument("data", metavar="DATA", nargs="?")
+    command.add_argument(
+        "--jam", metavar="FILE", help="the jam of the whole ovum instead (- is stdin)"
+    )
+    add_timeout(command, _TIMEOUT_S)
+
+    command = add("noun", _tool, "look at a jam: counts, depth, mug")
+    command.add_argument(
+        "file", metavar="FILE", help="a jam; - reads JSON lines with `jam` in hex"
+    )
+    command = add("nock", _tool, "evaluate the jam of [subject formula]")
+    command.add_argument(
+        "file", metavar="FILE", help="a jam; - reads JSON lines with `in` in hex"
+    )
+    command.add_argument("--no-jets", action="store_true", help="plain Nock only")
+    command.add_argument(
+        "--time", action="store_true", help="tell the seconds of the evaluation alone"
+    )
+    command.add_argument("--out", metavar="FILE", help="write the product's jam")
+    return parser
+
+
+# --- main -------------------------------------------------------------------
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value), flush=True)
+
+
+def _report(error: TreadleError, as_json: bool) -> int:
+    if as_json:
+        _print_json(error.as_json())
+    sys.stdout.flush()
+    print(f"treadle: {error.code}: {error.message}", file=sys.stderr)
+    if error.hint:
+        print(f"  hint: {error.hint}", file=sys.stderr)
+    return error.exit_code
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if sys.flags.optimize:
+            raise TreadleError(
+                "usage", "python -O strips our assertions; start without -O"
+            )
+        args = _parser().parse_args(words)
+        code: int = args.function(args)
+        sys.stdout.flush()
+        return code
+    except TreadleError as error:
+        return _report(error, "--json" in words)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
