@@ -1,0 +1,395 @@
+"""A plain Nock machine for tests: slow, small, and written from the rules.
+
+Owns: nothing but its counters. Explicit stacks; no recursion over nouns.
+Cores registered by %fast are recognised by name as a runtime does it (a path
+of names from the root), and a few of those names have jets in Python, so that
+kernels can be driven before, and beside, the C machine.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from proto.jam import cue, jam
+from proto.mug import mug
+from proto.noun import Cell, Noun, items, listed, noun, slot
+
+__all__ = ["Crash", "Machine"]
+
+FAST = noun("fast")
+TRACES = {noun(name) for name in ("mean", "spot", "hunk", "lose")}
+
+
+class Crash(Exception):
+    """The computation has no product. `trace`: clues, innermost first."""
+
+    def __init__(self, trace: list[tuple[Noun, Noun]]) -> None:
+        super().__init__("nock crash")
+        self.trace = trace
+
+
+class _Bail(Exception):
+    pass
+
+
+class Machine:
+    """Evaluates Nock; `jets` False runs every gate's own body."""
+
+    def __init__(self, *, jets: bool = True, steps_max: int = 50_000_000) -> None:
+        self.jets = jets
+        self.steps_max = steps_max
+        self.steps = 0
+        self.hits: Counter[str] = Counter()
+        self.slogs: list[Noun] = []
+        self._paths: dict[int, tuple[str, ...]] = {}  # by id of the battery
+        self._kept: list[Noun] = []
+
+    # --- the machine -----------------------------------------------------------
+
+    def nock(self, subject: Noun, formula: Noun) -> Noun:
+        """*[subject formula].
+
+        :raises Crash: if it crashes.
+        """
+        trace: list[tuple[Noun, Noun]] = []
+        try:
+            return self._run(subject, formula, trace)
+        except (_Bail, ValueError, AttributeError, TypeError):
+            raise Crash(trace[::-1]) from None
+
+    def slam(self, gate: Noun, sample: Noun) -> Noun:
+        """Call a gate."""
+        return self.nock(noun(gate, sample), noun(9, 2, 10, (6, 0, 3), 0, 2))
+
+    def _run(
+        self, subject: Noun, formula: Noun, trace: list[tuple[Noun, Noun]]
+    ) -> Noun:
+        values: list[Noun] = []
+        todo: list[tuple[object, ...]] = [("eval", subject, formula)]
+        while todo:
+            step = todo.pop()
+            if step[0] != "eval":
+                self._finish(step, values, todo, trace)
+                continue
+            self.steps += 1
+            if self.steps > self.steps_max:
+                raise RuntimeError("too many Nock steps")
+            _, a, f = step
+            op, rest = f.head, f.tail  # type: ignore[attr-defined]
+            if isinstance(op, Cell):
+                todo += [("cons",), ("eval", a, rest), ("eval", a, op)]
+            elif op == 0:
+                values.append(_slot(a, rest))
+            elif op == 1:
+                values.append(rest)
+            elif op == 2:
+                todo += [("nock",), ("eval", a, rest.tail), ("eval", a, rest.head)]
+            elif op == 3:
+                todo += [("cell",), ("eval", a, rest)]
+            elif op == 4:
+                todo += [("inc",), ("eval", a, rest)]
+            elif op == 5:
+                todo += [("same",), ("eval", a, rest.tail), ("eval", a, rest.head)]
+            elif op == 6:
+                todo += [("if", a, rest.tail), ("eval", a, rest.head)]
+            elif op == 7:
+                todo += [("then", rest.tail), ("eval", a, rest.head)]
+            elif op == 8:
+                todo += [("push", a, rest.tail), ("eval", a, rest.head)]
+            elif op == 9:
+                todo += [("kick", rest.head), ("eval", a, rest.tail)]
+            elif op == 10:
+                todo += [
+                    ("edit", rest.head.head),
+                    ("eval", a, rest.head.tail),
+                    ("eval", a, rest.tail),
+                ]
+            elif op == 11:
+                if isinstance(rest.head, Cell):
+                    todo += [
+                        ("hint", rest.head.head, a, rest.tail),
+                        ("eval", a, rest.head.tail),
+                    ]
+                else:
+                    todo.append(("eval", a, rest.tail))
+            else:
+                raise _Bail
+        return values.pop()
+
+    def _finish(
+        self,
+        step: tuple[object, ...],
+        values: list[Noun],
+        todo: list[tuple[object, ...]],
+        trace: list[tuple[Noun, Noun]],
+    ) -> None:
+        kind = step[0]
+        value = values.pop()
+        if kind == "cons":
+            values.append(Cell(values.pop(), value))
+        elif kind == "nock":
+            todo.append(("eval", values.pop(), value))
+        elif kind == "cell":
+            values.append(0 if isinstance(value, Cell) else 1)
+        elif kind == "inc":
+            if isinstance(value, Cell):
+                raise _Bail
+            values.append(value + 1)
+        elif kind == "same":
+            values.append(0 if values.pop() == value else 1)
+        elif kind == "if":
+            if value not in (0, 1):
+                raise _Bail
+            branches = step[2]
+            chosen = branches.tail if value else branches.head  # type: ignore[attr-defined]
+            todo.append(("eval", step[1], chosen))
+        elif kind == "then":
+            todo.append(("eval", value, step[1]))
+        elif kind == "push":
+            todo.append(("eval", Cell(value, step[1]), step[2]))  # type: ignore[arg-type]
+        elif kind == "kick":
+            self._kick(value, step[1], values, todo)
+        elif kind == "edit":
+            values.append(_edit(values.pop(), step[1], value))  # type: ignore[arg-type]
+        elif kind == "hint":
+            if step[1] == FAST:
+                todo.append(("fast", value))
+            elif step[1] in TRACES:
+                trace.append((step[1], value))  # type: ignore[arg-type]
+                todo.append(("untrace",))
+            elif step[1] == noun("slog"):
+                self.slogs.append(value)
+            todo.append(("eval", step[2], step[3]))
+        elif kind == "fast":
+            self._register(step[1], value)  # type: ignore[arg-type]
+            values.append(value)
+        elif kind == "untrace":
+            trace.pop()
+            values.append(value)
+
+    # --- jets ------------------------------------------------------------------
+
+    def _register(self, clue: Noun, core: Noun) -> None:
+        name, parent = slot(clue, 2), slot(clue, 6)
+        path: tuple[str, ...]
+        if parent == noun(1, 0):
+            path = ("k138",) if name == noun("k", 138) else ("?",)
+        else:
+            found = self._locate(_slot(core, slot(parent, 3)))
+            if found is None:
+                return
+            assert isinstance(name, int)
+            path = (*found, _text(name))
+        battery = slot(core, 2)
+        if id(battery) not in self._paths:
+            self._paths[id(battery)] = path
+            self._kept.append(battery)
+
+    def _locate(self, core: Noun) -> tuple[str, ...] | None:
+        return self._paths.get(id(core.head)) if isinstance(core, Cell) else None
+
+    def _kick(
+        self,
+        core: Noun,
+        axis: object,
+        values: list[Noun],
+        todo: list[tuple[object, ...]],
+    ) -> None:
+        path = self._paths.get(id(core.head)) if axis == 2 and self.jets else None  # type: ignore[union-attr]
+        jet = JETS.get(path[-1]) if path else None
+        if jet is None:
+            todo.append(("eval", core, _slot(core, axis)))
+            return
+        product = jet(core.tail.head)  # type: ignore[union-attr]
+        self.hits[path[-1]] += 1  # type: ignore[index]
+        values.append(product)
+
+
+def _slot(n: object, axis: object) -> Noun:
+    if not isinstance(axis, int) or axis == 0:
+        raise _Bail
+    for bit in range(axis.bit_length() - 2, -1, -1):
+        n = n.tail if (axis >> bit) & 1 else n.head  # type: ignore[attr-defined]
+    return n  # type: ignore[return-value]
+
+
+def _edit(target: Noun, axis: int, value: Noun) -> Noun:
+    _slot(target, axis)
+    path: list[tuple[Noun, int]] = []
+    for bit in range(axis.bit_length() - 2, -1, -1):
+        side = (axis >> bit) & 1
+        path.append((target.tail if not side else target.head, side))  # type: ignore[union-attr]
+        target = target.tail if side else target.head  # type: ignore[union-attr]
+    for other, side in reversed(path):
+        value = Cell(other, value) if side else Cell(value, other)
+    return value
+
+
+def _text(atom: int) -> str:
+    return atom.to_bytes((atom.bit_length() + 7) // 8, "little").decode()
+
+
+def _bite(n: Noun) -> int:
+    """Width in bits of a bite."""
+    return (1 << n.head) * n.tail if isinstance(n, Cell) else 1 << n  # type: ignore[operator]
+
+
+def _end(a: Noun, b: int) -> int:
+    return b & ((1 << _bite(a)) - 1)
+
+
+def _met(a: int, b: int) -> int:
+    return (b.bit_length() + (1 << a) - 1) >> a
+
+
+def _rap(a: int, parts: Noun) -> int:
+    total, shift = 0, 0
+    for part in items(parts):
+        assert isinstance(part, int)
+        total |= part << shift
+        shift += _met(a, part) << a
+    return total
+
+
+def _rip(a: Noun, b: int) -> Noun:
+    width, parts = _bite(a), []
+    mask = (1 << width) - 1
+    while b:
+        parts.append(b & mask)
+        b >>= width
+    return listed(parts)
+
+
+def _rep(a: Noun, parts: Noun) -> int:
+    width = _bite(a)
+    return sum(
+        (part & ((1 << width) - 1)) << (width * i)  # type: ignore[operator]
+        for i, part in enumerate(items(parts))
+    )
+
+
+def _rev(a: int, b: int, c: int) -> int:
+    width = 1 << a
+    mask = (1 << width) - 1
+    return sum(((c >> (width * i)) & mask) << (width * (b - 1 - i)) for i in range(b))
+
+
+def _can(a: int, parts: Noun) -> int:
+    total, shift = 0, 0
+    for part in items(parts):
+        total |= _end(noun(a, part.head), part.tail) << shift  # type: ignore
+        shift += part.head << a  # type: ignore
+    return total
+
+
+def _sub(a: int, b: int) -> int:
+    if b > a:
+        raise _Bail
+    return a - b
+
+
+def _snag(a: int, b: Noun) -> Noun:
+    for _ in range(a):
+        b = b.tail  # type: ignore[union-attr]
+    return b.head  # type: ignore[union-attr]
+
+
+def _slag(a: int, b: Noun) -> Noun:
+    for _ in range(a):
+        if b == 0:
+            return 0
+        b = b.tail  # type: ignore[union-attr]
+    return b
+
+
+def _dor(a: Noun, b: Noun) -> bool:
+    while True:
+        if a == b:
+            return True
+        if not isinstance(a, Cell):
+            return isinstance(b, Cell) or a < b
+        if not isinstance(b, Cell):
+            return False
+        same = a.head == b.head
+        a, b = (a.tail, b.tail) if same else (a.head, b.head)
+
+
+def _gor(a: Noun, b: Noun) -> bool:
+    c, d = mug(a), mug(b)
+    return _dor(a, b) if c == d else c < d
+
+
+def _mor(a: Noun, b: Noun) -> bool:
+    c, d = mug(mug(a)), mug(mug(b))
+    return _dor(a, b) if c == d else c < d
+
+
+def _flag(f: Callable[..., bool]) -> Callable[..., Noun]:
+    return lambda *a: 0 if f(*a) else 1
+
+
+def _two(f: Callable[..., Noun]) -> Callable[[Noun], Noun]:
+    return lambda s: f(s.head, s.tail)  # type: ignore[union-attr]
+
+
+def _three(f: Callable[..., Noun]) -> Callable[[Noun], Noun]:
+    return lambda s: f(s.head, s.tail.head, s.tail.tail)  # type: ignore[union-attr]
+
+
+JETS: dict[str, Callable[[Noun], Noun]] = {
+    "dec": lambda a: _sub(a, 1),  # type: ignore[arg-type]
+    "add": _two(lambda a, b: a + b),
+    "sub": _two(_sub),
+    "mul": _two(lambda a, b: a * b),
+    "div": _two(lambda a, b: a // b if b else _sub(0, 1)),
+    "mod": _two(lambda a, b: a % b if b else _sub(0, 1)),
+    "dvr": _two(lambda a, b: noun(*divmod(a, b)) if b else _sub(0, 1)),
+    "lth": _two(_flag(lambda a, b: a < b)),
+    "lte": _two(_flag(lambda a, b: a <= b)),
+    "gth": _two(_flag(lambda a, b: a > b)),
+    "gte": _two(_flag(lambda a, b: a >= b)),
+    "max": _two(max),
+    "min": _two(min),
+    "lent": lambda a: len(items(a)),
+    "flop": lambda a: listed(items(a)[::-1]),
+    "weld": _two(lambda a, b: _weld(a, b)),
+    "snag": _two(_snag),
+    "slag": _two(_slag),
+    "scag": _two(lambda a, b: listed(items(b)[:a])),
+    "bex": lambda a: 1 << a,  # type: ignore[operator]
+    "lsh": _two(lambda a, b: b << _bite(a)),
+    "rsh": _two(lambda a, b: b >> _bite(a)),
+    "end": _two(_end),
+    "met": _two(_met),
+    "cut": lambda s: _end(
+        Cell(slot(s, 2), slot(s, 13)),
+        slot(s, 7) >> (slot(s, 12) << slot(s, 2)),  # type: ignore[operator]
+    ),
+    "cat": _three(lambda a, b, c: (c << (_met(a, b) << a)) + b),
+    "can": _two(_can),
+    "rap": _two(_rap),
+    "rip": _two(_rip),
+    "rep": _two(_rep),
+    "rev": _three(_rev),
+    "con": _two(lambda a, b: a | b),
+    "dis": _two(lambda a, b: a & b),
+    "mix": _two(lambda a, b: a ^ b),
+    "mug": mug,
+    "dor": _two(_flag(_dor)),
+    "gor": _two(_flag(_gor)),
+    "mor": _two(_flag(_mor)),
+    "jam": lambda a: int.from_bytes(jam(a), "little"),
+    "cue": lambda a: cue(_bytes(a)),
+}
+
+
+def _weld(a: Noun, b: Noun) -> Noun:
+    for item in reversed(items(a)):
+        b = Cell(item, b)
+    return b
+
+
+def _bytes(a: Noun) -> bytes:
+    assert isinstance(a, int)
+    return a.to_bytes((a.bit_length() + 7) // 8, "little")
