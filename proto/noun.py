@@ -16,12 +16,13 @@ __all__ = ["Cell", "Noun", "atom_bytes", "items", "listed", "noun", "slot"]
 class Cell:
     """An ordered pair of nouns. Immutable by convention."""
 
-    __slots__ = ("head", "mug_memo", "tail")
+    __slots__ = ("hash_memo", "head", "mug_memo", "tail")
 
     def __init__(self, head: Noun, tail: Noun) -> None:
         self.head = head
         self.tail = tail
         self.mug_memo = 0
+        self.hash_memo = 0
 
     def __eq__(self, other: object) -> bool:
         if self is other:
@@ -31,9 +32,7 @@ class Cell:
         return _equal(self, other)
 
     def __hash__(self) -> int:
-        from proto.mug import mug
-
-        return mug(self)
+        return self.hash_memo or _hash(self)
 
     def __iter__(self) -> Iterator[Noun]:
         yield self.head
@@ -48,6 +47,31 @@ class Cell:
 Noun = Union[int, Cell]  # noqa: UP007 - Cell is used before it is defined
 
 
+def _hash(n: Cell) -> int:
+    """A 64-bit hash of structure, memoised in every cell.
+
+    Not the mug: that has 31 bits, and along a list of equal items it runs into
+    a cycle after some ten thousands, where every cell collides with another.
+    """
+    stack = [n]
+    while stack:
+        cell = stack[-1]
+        head, tail = cell.head, cell.tail
+        waiting = False
+        if isinstance(head, Cell) and not head.hash_memo:
+            stack.append(head)
+            waiting = True
+        if isinstance(tail, Cell) and not tail.hash_memo:
+            stack.append(tail)
+            waiting = True
+        if waiting:
+            continue
+        # Cells are hashed by their memos here, so this does not recurse.
+        cell.hash_memo = hash((head, tail)) or 1
+        stack.pop()
+    return n.hash_memo
+
+
 def _equal(left: Cell, right: Cell) -> bool:
     """Compare with an explicit stack and a set of pairs already met."""
     stack: list[tuple[Noun, Noun]] = [(left, right)]
@@ -60,7 +84,7 @@ def _equal(left: Cell, right: Cell) -> bool:
             if isinstance(a, Cell) or isinstance(b, Cell) or a != b:
                 return False
             continue
-        if a.mug_memo and b.mug_memo and a.mug_memo != b.mug_memo:
+        if a.hash_memo and b.hash_memo and a.hash_memo != b.hash_memo:
             return False
         pair = (id(a), id(b))
         if pair in met:
