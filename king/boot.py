@@ -26,14 +26,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from king.config import RUNTIME, BootOptions, runtime_version
+from king.disk import check_local_disk, explain_disk, sync_directory
 from king.errors import TreadleError
-from king.log.epoch import create_log, open_log, sync_directory
-from king.log.store import Meta, explain_disk
+from king.log.epoch import create_log, open_log
+from king.log.store import Meta
 from king.manifest import write_manifest
 from king.pier import (
     Layout,
     Pier,
-    check_local_disk,
     lock_pier,
     make_directories,
     new_manifest,

@@ -12,9 +12,10 @@ Limits: bails of the guest are values (`proto.message.Goof`), not errors; our
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from proto.message import Goof
+if TYPE_CHECKING:
+    from proto.message import Goof
 
 __all__ = [
     "EXIT_CODES",

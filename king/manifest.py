@@ -17,9 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from king.disk import explain_disk, write_durably
 from king.errors import TreadleError
-from king.log.epoch import write_durably
-from king.log.store import explain_disk
 
 __all__ = ["FORMAT", "Manifest", "read_manifest", "write_manifest"]
 

@@ -16,33 +16,30 @@ excludes and is excluded by. What is written inside both is information only.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import json
 import os
-import secrets
-import socket
 import struct
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-
-import lmdb
+from typing import TYPE_CHECKING
 
 from king.config import RUNTIME
+from king.disk import check_local_disk, explain_disk, sync_directory
 from king.errors import TreadleError
-from king.log.epoch import Log, find_epochs, open_log, sync_directory
-from king.log.store import MAP_SIZE_MAX, Meta, explain_disk
 from king.manifest import Manifest, read_manifest, write_manifest
+
+if TYPE_CHECKING:
+    from king.log.epoch import Log
+    from king.log.store import Meta
 
 __all__ = [
     "Layout",
     "Pier",
     "check_is_pier",
-    "check_local_disk",
     "identity_bytes",
     "lock_holder_pid",
     "lock_pier",
@@ -149,49 +146,6 @@ def check_is_pier(root: Path) -> Layout:
     return layout
 
 
-# --- disks ------------------------------------------------------------------
-
-# `f_type` of filesystems on which locks or shared mappings cannot be trusted.
-_NETWORK_DISKS = {
-    0x6969: "NFS",
-    0x517B: "SMB",
-    0xFE534D42: "SMB2",
-    0xFF534D42: "CIFS",
-    0x5346414F: "AFS",
-    0x6B414653: "AFS",
-    0x564C: "NCP",
-    0x73757245: "Coda",
-    0x01021997: "9p",
-    0x00C36400: "Ceph",
-    0x0BD00BD0: "Lustre",
-    0x47504653: "GPFS",
-}
-
-
-def _disk_type(path: Path) -> int:
-    libc = ctypes.CDLL(None, use_errno=True)
-    buffer = ctypes.create_string_buffer(512)
-    if libc.statfs(os.fsencode(path), buffer) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), str(path))
-    # `f_type` comes first, a long; the magic numbers are 32 bits.
-    return int.from_bytes(buffer.raw[:4], "little")
-
-
-def check_local_disk(path: Path, disk_type: Callable[[Path], int] = _disk_type) -> None:
-    """Refuse a pier on a network filesystem: LMDB and locks need a real disk.
-
-    :raises TreadleError: network-disk
-    """
-    name = _NETWORK_DISKS.get(disk_type(path))
-    if name is not None:
-        raise TreadleError(
-            "network-disk",
-            f"{path} is on a network filesystem ({name}), where the log is not safe",
-            "move the pier to a local disk; nothing was changed",
-        )
-
-
 # --- locks ------------------------------------------------------------------
 
 _FLOCK = struct.Struct("hhqqi4x")
@@ -244,7 +198,7 @@ def _describe_ours(layout: Layout) -> str:
             pid, host = int(value["pid"]), str(value["host"])
     except (OSError, ValueError, KeyError, TypeError):
         return "another treadle"
-    if host != socket.gethostname():
+    if host != os.uname().nodename:
         return f"treadle, pid {pid} on {host}"
     if not os.path.exists(f"/proc/{pid}"):
         return (
@@ -334,7 +288,7 @@ def lock_pier(layout: Layout) -> Locks:
         raise
     note = {
         "pid": os.getpid(),
-        "host": socket.gethostname(),
+        "host": os.uname().nodename,
         "since": int(time.time()),
         "runtime": RUNTIME,
     }
@@ -415,9 +369,11 @@ def identity_bytes(ship: int) -> bytes:
 
 
 def new_manifest(ship: int, *, adopted: bool) -> Manifest:
+    import lmdb
+
     return Manifest(
         ship=ship,
-        identity=secrets.token_bytes(16),
+        identity=os.urandom(16),
         created_by=RUNTIME,
         lmdb=".".join(map(str, lmdb.version())),
         adopted=adopted,
@@ -488,7 +444,7 @@ class Pier:
         self.close()
 
 
-def open_pier(root: Path, *, run: bool = True, map_size: int = MAP_SIZE_MAX) -> Pier:
+def open_pier(root: Path, *, run: bool = True, map_size: int | None = None) -> Pier:
     """Open a pier for running it, or (`run` False) for replaying its log,
     which is then opened for reading only.
 
@@ -499,6 +455,11 @@ def open_pier(root: Path, *, run: bool = True, map_size: int = MAP_SIZE_MAX) -> 
         manifest-bad, identity-mismatch, read-only, no-permission,
         network-disk, and what `open_log` raises
     """
+    # The log's machinery is loaded for those alone who open it: `stop` and
+    # its like want the layout and the locks only.
+    from king.log.epoch import find_epochs, open_log
+    from king.log.store import MAP_SIZE_MAX
+
     layout = check_is_pier(root)
     # First what needs no writing: formats that are too new stop here.
     read_manifest(layout.manifest)
@@ -509,7 +470,9 @@ def open_pier(root: Path, *, run: bool = True, map_size: int = MAP_SIZE_MAX) -> 
     try:
         # Read again: until now another king may have been at work.
         manifest = read_manifest(layout.manifest)
-        log = open_log(layout.log_dir, read_only=not run, map_size=map_size)
+        log = open_log(
+            layout.log_dir, read_only=not run, map_size=map_size or MAP_SIZE_MAX
+        )
         notes = list(log.notes)
         if manifest is None:
             manifest = new_manifest(log.meta.who, adopted=True)

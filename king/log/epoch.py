@@ -17,12 +17,11 @@ from __future__ import annotations
 import os
 import re
 import struct
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from king.disk import sync_directory, write_durably
 from king.errors import TreadleError
 from king.log.store import (
     BYTES_MAX,
@@ -43,8 +42,6 @@ __all__ = [
     "create_log",
     "find_epochs",
     "open_log",
-    "sync_directory",
-    "write_durably",
 ]
 
 EPOCH_VERSION = 2
@@ -61,32 +58,6 @@ class Epoch:
     path: Path
     version: int
     runtime: str
-
-
-def sync_directory(path: Path) -> None:
-    """Make the names in a directory durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_durably(path: Path, data: bytes, mode: int = 0o666) -> None:
-    """Replace a file whole: after a crash it is the old one or the new one."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    descriptor = os.open(
-        temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode
-    )
-    try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(descriptor, view) :]
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    os.rename(temporary, path)
-    sync_directory(path.parent)
 
 
 def find_epochs(log_dir: Path) -> tuple[list[Epoch], list[str]]:
@@ -375,6 +346,10 @@ def _check_file(path: Path) -> None:
 
 
 def _survives_reading(path: Path) -> bool:
+    # Only ever needed after a mishap.
+    import subprocess
+    import sys
+
     probe = (
         "import lmdb, sys\n"
         "env = lmdb.open(sys.argv[1], readonly=True, lock=False, max_dbs=2)\n"

@@ -28,6 +28,7 @@ from typing import Protocol
 
 import lmdb
 
+from king.disk import explain_disk
 from king.errors import LogFailed, TreadleError
 from proto.message import Jam, Row
 
@@ -42,8 +43,6 @@ __all__ = [
     "create_store",
     "decode_meta",
     "encode_meta",
-    "explain_disk",
-    "free_bytes",
 ]
 
 FORMAT = 3
@@ -60,7 +59,6 @@ _EVENTS = b"EVENTS"
 _META = b"META"
 _KEY = struct.Struct("<Q")
 _MUG = struct.Struct("<I")
-_NEARLY_FULL_BYTES = 256 << 10
 
 
 # --- META -------------------------------------------------------------------
@@ -268,43 +266,19 @@ class MemoryLog:
         pass
 
 
-# --- disks ------------------------------------------------------------------
+# --- LMDB -------------------------------------------------------------------
 
 
-def free_bytes(path: Path) -> int:
-    """Room that we may still fill on the filesystem of `path`."""
-    stat = os.statvfs(path)
-    blocks = stat.f_bfree if os.geteuid() == 0 else stat.f_bavail
-    return blocks * stat.f_frsize
-
-
-def explain_disk(
+def _explain(
     error: Exception, where: Path, doing: str, kind: type[TreadleError] = TreadleError
 ) -> TreadleError:
-    """Name the cause of a failed write or open beneath `where`.
-
-    LMDB reports a full disk as an I/O error now and then, so the room that is
-    left decides before the error's name does.
-    """
-    number = error.errno if isinstance(error, OSError) else None
-    try:
-        full = free_bytes(where) < _NEARLY_FULL_BYTES
-    except OSError:
-        full = False
-    text = f"{doing} in {where}: {error}"
-    if full or number in (errno.ENOSPC, errno.EDQUOT):
-        return kind(
-            "disk-full", text, "free some space on that disk, then start the ship again"
-        )
-    if number == errno.EROFS or isinstance(error, lmdb.ReadonlyError):
-        return kind("read-only", text, "the pier must be on a writable disk")
-    if number in (errno.EACCES, errno.EPERM):
-        return kind("no-permission", text, "use the account that owns the pier")
-    if isinstance(error, (lmdb.DiskError, OSError)):
-        return kind("disk-error", text, "look at the disk (dmesg) before anything else")
-    return kind(
-        "log-failed", text, "start the ship again; if it persists, `treadle check`"
-    )
+    """As `explain_disk`, with LMDB's errors as the system's."""
+    if isinstance(error, lmdb.ReadonlyError):
+        error = OSError(errno.EROFS, str(error))
+    elif isinstance(error, lmdb.DiskError):
+        full = "No space" in str(error)
+        error = OSError(errno.ENOSPC if full else errno.EIO, str(error))
+    return explain_disk(error, where, doing, kind)
 
 
 def check_lmdb_version() -> None:
@@ -340,10 +314,7 @@ def _fault_at_open(error: lmdb.Error, path: Path) -> TreadleError:
                 f"the log in {path} is damaged: {error}",
                 "restore the pier from a copy; nothing was changed",
             )
-    return explain_disk(error, path, "opening the log")
-
-
-# --- LMDB -------------------------------------------------------------------
+    return _explain(error, path, "opening the log")
 
 
 def _open_environment(
@@ -398,7 +369,7 @@ def create_store(
         finally:
             env.close()
     except lmdb.Error as error:
-        raise explain_disk(error, path, "creating the log", LogFailed) from error
+        raise _explain(error, path, "creating the log", LogFailed) from error
 
 
 class LmdbStore:
@@ -489,7 +460,7 @@ class LmdbStore:
     def _fail(self, error: Exception, doing: str) -> LogFailed:
         """From here on nothing is believed: the next commit could "succeed"
         after a lost one, and leave a hole."""
-        failure = explain_disk(error, self.path, doing, LogFailed)
+        failure = _explain(error, self.path, doing, LogFailed)
         assert isinstance(failure, LogFailed)
         self._failure = failure
         return failure

@@ -1,0 +1,131 @@
+"""Manners towards disks: durable files, room left, faults by their names.
+
+Owns: nothing; every function is told where.
+Invariants: a file that `write_durably` replaced is, after a crash, the old
+    one or the new one, whole.
+Limits: Linux.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from king.errors import TreadleError
+
+__all__ = [
+    "check_local_disk",
+    "explain_disk",
+    "free_bytes",
+    "sync_directory",
+    "write_durably",
+]
+
+_NEARLY_FULL_BYTES = 256 << 10
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_durably(path: Path, data: bytes, mode: int = 0o666) -> None:
+    """Replace a file whole.
+
+    :raises OSError: the old file is still there
+    """
+    temporary = path.with_name(f"{path.name}.tmp")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+    descriptor = os.open(temporary, flags, mode)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.rename(temporary, path)
+    sync_directory(path.parent)
+
+
+def free_bytes(path: Path) -> int:
+    """Room that we may still fill on the filesystem of `path`."""
+    stat = os.statvfs(path)
+    blocks = stat.f_bfree if os.geteuid() == 0 else stat.f_bavail
+    return blocks * stat.f_frsize
+
+
+def explain_disk(
+    error: Exception, where: Path, doing: str, kind: type[TreadleError] = TreadleError
+) -> TreadleError:
+    """Name the cause of a failed read or write beneath `where`.
+
+    A full disk can come as an I/O error (from LMDB, on a tmpfs), so the room
+    that is left decides before the error's number does.
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    try:
+        full = free_bytes(where) < _NEARLY_FULL_BYTES
+    except OSError:
+        full = False
+    text = f"{doing} in {where}: {error}"
+    if number in (errno.EACCES, errno.EPERM):
+        return kind("no-permission", text, "use the account that owns the pier")
+    if number == errno.EROFS:
+        return kind("read-only", text, "the pier must be on a writable disk")
+    if full or number in (errno.ENOSPC, errno.EDQUOT):
+        hint = "free some space on that disk, then start the ship again"
+        return kind("disk-full", text, hint)
+    if isinstance(error, OSError):
+        return kind("disk-error", text, "look at the disk (dmesg) before anything else")
+    hint = "start the ship again; if it persists, `treadle check`"
+    return kind("log-failed", text, hint)
+
+
+# `f_type` of filesystems on which locks or shared mappings cannot be trusted.
+_NETWORK_DISKS = {
+    0x6969: "NFS",
+    0x517B: "SMB",
+    0xFE534D42: "SMB2",
+    0xFF534D42: "CIFS",
+    0x5346414F: "AFS",
+    0x6B414653: "AFS",
+    0x564C: "NCP",
+    0x73757245: "Coda",
+    0x01021997: "9p",
+    0x00C36400: "Ceph",
+    0x0BD00BD0: "Lustre",
+    0x47504653: "GPFS",
+}
+
+
+def _disk_type(path: Path) -> int:
+    import ctypes  # costs what a quick command need not pay
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    buffer = ctypes.create_string_buffer(512)
+    if libc.statfs(os.fsencode(path), buffer) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), str(path))
+    # `f_type` comes first, a long; the magic numbers are 32 bits.
+    return int.from_bytes(buffer.raw[:4], "little")
+
+
+def check_local_disk(path: Path, disk_type: Callable[[Path], int] = _disk_type) -> None:
+    """Refuse a pier on a network filesystem: LMDB and locks need a real disk.
+
+    :raises TreadleError: network-disk
+    """
+    name = _NETWORK_DISKS.get(disk_type(path))
+    if name is not None:
+        raise TreadleError(
+            "network-disk",
+            f"{path} is on a network filesystem ({name}), where the log is not safe",
+            "move the pier to a local disk; nothing was changed",
+        )
