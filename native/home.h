@@ -15,6 +15,13 @@
  * change. A page whose bitmap changed has a changed *table entry* though,
  * which the image must write (`meta_dirty`).
  *
+ * Where new boxes go. A page once written costs a whole page in the next
+ * save, so few pages should take many boxes: a class goes on filling its
+ * current page, then takes pages with a half or more free, then with a
+ * quarter, then fresh ones. Fuller pages are left alone until home's limit
+ * forces their use; so at most a quarter of a page is lost to that, and what
+ * was promoted together lies, and dies, together.
+ *
  * Owns: everything below arena->home_end; the page metadata.
  * Invariants: a home noun refers to home nouns only; each has its mug; a
  * set allocation bit <=> a live or not yet collected box starts there.
@@ -31,11 +38,23 @@
 #define NK_CLASS_TAIL 255u
 #define NK_PAGE_BOXES_MAX 1024u /* boxes of 2 words: the smallest atom */
 
+/* Flags of a page. MAPPED: its frames still show a slot of the image file
+ * (MAP_PRIVATE). The image sets it on load; the first write to the page first
+ * touches all of its 4 KiB frames, so that none looks at the slot any more,
+ * and clears it (hazards H11). TOUCHED: that has happened; a file mapping
+ * still lies beneath, so MADV_DONTNEED would bring the slot's bytes back:
+ * neither kind is ever given back to the system, free or not. */
+#define NK_PAGE_MAPPED 1u
+#define NK_PAGE_TOUCHED 2u
+/* A free page whose memory went back to the system. Home's own mark; neither
+ * it nor the two above belong into the image's table. */
+#define NK_PAGE_GIVEN_BACK 4u
+
 struct nk_page {
     uint8_t class_index; /* 1.. : nk_class_words[class_index] */
     uint8_t flags;
-    uint16_t free_count;  /* boxes not allocated */
-    uint32_t run_pages;   /* NK_CLASS_LARGE: pages of the run */
+    uint16_t free_count;                     /* boxes not allocated */
+    uint32_t run_pages;                      /* NK_CLASS_LARGE: pages of the run */
     uint64_t bitmap[NK_PAGE_BOXES_MAX / 64]; /* 1 = allocated */
 };
 
@@ -51,12 +70,13 @@ enum nk_root {
 
 struct nk_home {
     struct nk_arena *arena;
-    struct nk_page *pages;   /* metadata, indexed by page number */
-    uint64_t page_count;     /* pages in use or free below the high end */
-    uint64_t page_max;       /* limit: arena->home_end in pages */
-    uint64_t *dirty;         /* bit per page: contents written since the save */
-    uint64_t *meta_dirty;    /* bit per page: table entry changed since */
-    uint64_t dirty_count;
+    struct nk_page *pages; /* metadata, indexed by page number */
+    uint64_t page_count;   /* pages in use or free below the high end */
+    uint64_t page_max;     /* limit on it, at most arena->home_end in pages */
+    uint64_t *dirty;       /* bit per page: contents written since the save */
+    uint64_t *meta_dirty;  /* bit per page: table entry changed since (as that
+                            * of every dirty page is) */
+    uint64_t dirty_count;  /* set bits of `dirty`; who clears them resets it */
     nk_noun roots[NK_ROOT_COUNT];
     uint64_t words_used;     /* in allocated boxes */
     uint64_t words_at_sweep; /* words_used after the last collection */
@@ -64,7 +84,7 @@ struct nk_home {
     uint64_t promotions;
     uint64_t words_promoted;
     struct nk_root_source *sources; /* extra roots in home, see below */
-    void *private_state;     /* free lists and scratch; home.c only */
+    void *private_state;            /* free lists and scratch; home.c only */
 };
 
 extern const uint16_t nk_class_words[];
@@ -84,13 +104,14 @@ void nk_home_limit(struct nk_home *home, uint64_t bytes);
 
 /* Sources of further home roots (literals of live programs, held peeks), and
  * of *weak* tables: after marking and before any slot is reusable, each
- * source's [moved] is called and may ask `nk_home_marked` which of its
+ * source's [moved] (may be NULL) is called and may ask `nk_home_marked` which of its
  * references died. */
 void nk_home_source_add(struct nk_home *home, struct nk_root_source *source);
 bool nk_home_marked(const struct nk_home *home, nk_noun n);
 
-/* Mark from the roots, sweep. Stops the serf in this version. The nursery
- * must be empty. */
+/* Mark from the roots, sweep. Stops the serf in this version. The nursery is
+ * not looked at: it must be empty, or refer only to home nouns that the roots
+ * reach (as an event's product does before it is committed). */
 void nk_home_collect(struct nk_home *home);
 
 /* Has home grown enough since the last sweep to be worth one? */
