@@ -144,6 +144,9 @@ _Static_assert(NK_ROOT_COUNT == 4, "a change of roots is a change of format");
 #define EXTENT_SLOTS_MIN 2u
 #endif
 
+/* What a page's flags say of this process's memory is not for the disk. */
+#define PAGE_FLAGS_LIVE (NK_PAGE_MAPPED | NK_PAGE_TOUCHED)
+
 struct bits {
     uint64_t *words;
     uint64_t count;
@@ -731,6 +734,7 @@ static void empty_home(struct nk_image *image, struct nk_home *home, uint64_t pa
                  MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE | MAP_ANONYMOUS, -1, 0);
         NK_ASSERT(got == want);
         (void)madvise(want, pages * NK_PAGE_SIZE, MADV_DONTDUMP);
+        (void)madvise(want, pages * NK_PAGE_SIZE, MADV_NOHUGEPAGE);
     }
     memset(home->pages, 0, pages * sizeof *home->pages);
     free(image->shown);
@@ -1172,7 +1176,7 @@ static void make_table(const struct generation *g, uint64_t index,
         entry->slot = g->slots[first + i];
         entry->sum = g->sums[first + i];
         entry->class_index = page->class_index;
-        entry->flags = page->flags & (uint8_t)~NK_PAGE_MAPPED;
+        entry->flags = page->flags & (uint8_t)~PAGE_FLAGS_LIVE;
         entry->free_count = page->free_count;
         entry->run_pages = page->run_pages;
         memcpy(entry->bitmap, page->bitmap, sizeof entry->bitmap);

@@ -1,0 +1,809 @@
+/* units: image home nursery noun mug status */
+
+/* The image against a model: every save is remembered byte for byte, and
+ * whatever a load answers must be one of the generations remembered.
+ *
+ * The system calls that write are interposed, here in the program: they are
+ * recorded (so that a crash can be played at each of them, with what was not
+ * synced lost, kept or torn), and can be made to fail.
+ */
+#include "check.h"
+#include "image.h"
+#include "mug.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#define SLOT ((size_t)NK_PAGE_SIZE)
+#define HOME_BYTES (16ull << 20)
+#define PAGES 150u
+
+static char folder[64], path[256];
+static const struct nk_identity us = {{1}, {2}};
+static uint64_t seed = 88172645463325252ull;
+
+static uint64_t random_u64(void) {
+    seed ^= seed << 13;
+    seed ^= seed >> 7;
+    seed ^= seed << 17;
+    return seed;
+}
+static uint64_t below(uint64_t limit) {
+    return (random_u64() >> 11) % limit;
+}
+
+/* --- The interposed calls ------------------------------------------------- */
+
+struct op {
+    uint64_t offset;
+    uint64_t size;
+    uint8_t *bytes; /* NULL: zeros, the file grows */
+    bool sync;
+};
+
+static struct op *ops;
+static size_t op_count, op_room;
+static bool recording;
+static int fail_write_in = -1, fail_sync_in = -1, fail_grow_in = -1, fail_errno;
+
+static void record(uint64_t offset, const void *bytes, uint64_t size, bool sync) {
+    if (!recording) return;
+    if (op_count == op_room) {
+        op_room = op_room ? op_room * 2 : 64;
+        ops = realloc(ops, op_room * sizeof *ops);
+        CHECK(ops != NULL);
+    }
+    struct op *op = &ops[op_count++];
+    *op = (struct op){offset, size, NULL, sync};
+    if (bytes == NULL) return;
+    op->bytes = malloc(size);
+    CHECK(op->bytes != NULL);
+    memcpy(op->bytes, bytes, size);
+}
+
+static void forget_ops(void) {
+    for (size_t i = 0; i < op_count; i++)
+        free(ops[i].bytes);
+    op_count = 0;
+}
+
+static bool fails(int *in) {
+    if (*in < 0 || (*in)-- > 0) return false;
+    errno = fail_errno;
+    return true;
+}
+
+/* Also short and interrupted at random, as the system is free to be. */
+ssize_t pwrite(int fd, const void *bytes, size_t size, off_t offset) {
+    if (fails(&fail_write_in)) return -1;
+    if (below(16) == 0) {
+        errno = EINTR;
+        return -1;
+    }
+    if (below(8) == 0 && size > 1) size = 1 + below(size - 1);
+    record((uint64_t)offset, bytes, size, false);
+    return syscall(SYS_pwrite64, fd, bytes, size, offset);
+}
+
+ssize_t pwritev(int fd, const struct iovec *parts, int count, off_t offset) {
+    uint8_t *all = malloc((size_t)count * SLOT * 256);
+    size_t size = 0;
+    CHECK(all != NULL);
+    for (int i = 0; i < count; i++) {
+        memcpy(all + size, parts[i].iov_base, parts[i].iov_len);
+        size += parts[i].iov_len;
+    }
+    ssize_t put = pwrite(fd, all, size, offset);
+    free(all);
+    return put;
+}
+
+int fdatasync(int fd) {
+    if (fails(&fail_sync_in)) return -1;
+    record(0, NULL, 0, true);
+    (void)fd; /* the tests never lose power: only the recording matters */
+    return 0;
+}
+
+int posix_fallocate(int fd, off_t offset, off_t size) {
+    struct stat stat;
+    if (fails(&fail_grow_in)) return fail_errno;
+    record((uint64_t)offset, NULL, (uint64_t)size, false);
+    CHECK(fstat(fd, &stat) == 0);
+    if (stat.st_size >= offset + size) return 0;
+    return ftruncate(fd, offset + size) == 0 ? 0 : errno;
+}
+
+/* --- A home that is written at random ------------------------------------- */
+
+struct ship {
+    struct nk_arena arena;
+    struct nk_home home;
+};
+
+/* Everything of a home that an image keeps. */
+struct copy {
+    uint64_t event;
+    uint64_t page_count;
+    nk_noun roots[NK_ROOT_COUNT];
+    struct nk_page *pages;
+    uint8_t *bytes;
+};
+
+static void ship_open(struct ship *ship) {
+    CHECK(nk_arena_open(&ship->arena, HOME_BYTES, 4 << 20) == NK_OK);
+    CHECK(nk_home_open(&ship->home, &ship->arena) == NK_OK);
+}
+
+static void ship_close(struct ship *ship) {
+    nk_home_close(&ship->home);
+    nk_arena_close(&ship->arena);
+}
+
+static uint8_t *page_bytes(const struct nk_home *home, uint64_t page) {
+    return (uint8_t *)(home->arena->base + page * NK_PAGE_WORDS);
+}
+
+static void mark(uint64_t *bits, uint64_t page) {
+    bits[page / 64] |= 1ull << page % 64;
+}
+
+/* As promotion does: all frames become our own at the first write. */
+static void own_frames(struct nk_home *home, uint64_t page) {
+    volatile uint8_t *bytes = page_bytes(home, page);
+    if (!(home->pages[page].flags & NK_PAGE_MAPPED)) return;
+    for (size_t at = 0; at < SLOT; at += 4096)
+        bytes[at] = bytes[at];
+    home->pages[page].flags &= (uint8_t)~NK_PAGE_MAPPED;
+}
+
+static void draw_boxes(struct nk_page *page) {
+    uint32_t boxes = NK_PAGE_WORDS / nk_class_words[page->class_index];
+    page->free_count = (uint16_t)boxes;
+    memset(page->bitmap, 0, sizeof page->bitmap);
+    for (uint32_t box = 0; box < boxes; box++) {
+        if (below(2) == 0) continue;
+        page->bitmap[box / 64] |= 1ull << box % 64;
+        page->free_count--;
+    }
+}
+
+static void write_page(struct nk_home *home, uint64_t page) {
+    own_frames(home, page);
+    struct nk_page *meta = &home->pages[page];
+    if (meta->class_index == NK_CLASS_FREE) {
+        meta->class_index = (uint8_t)(1 + below(nk_class_count - 1u));
+    }
+    draw_boxes(meta);
+    for (unsigned i = 0; i < 20; i++) {
+        page_bytes(home, page)[below(SLOT)] = (uint8_t)random_u64();
+    }
+    if (!(home->dirty[page / 64] >> page % 64 & 1)) home->dirty_count++;
+    mark(home->dirty, page);
+}
+
+static void mutate(struct nk_home *home, unsigned writes) {
+    if (home->page_count < 2) home->page_count = 2;
+    if (below(3) == 0 && home->page_count < PAGES) {
+        home->page_count += 1 + below(PAGES - home->page_count);
+    }
+    for (unsigned i = 0; i < writes; i++) {
+        write_page(home, 1 + below(home->page_count - 1));
+    }
+    for (unsigned i = 0; i < writes / 3; i++) { /* a collection */
+        uint64_t page = 1 + below(home->page_count - 1);
+        struct nk_page *meta = &home->pages[page];
+        if (meta->class_index == NK_CLASS_FREE) continue;
+        if (below(2) == 0) {
+            meta->class_index = NK_CLASS_FREE;
+            meta->free_count = 0;
+            memset(meta->bitmap, 0, sizeof meta->bitmap);
+        } else {
+            draw_boxes(meta);
+        }
+        mark(home->meta_dirty, page);
+    }
+    for (unsigned i = 0; i < NK_ROOT_COUNT; i++) {
+        home->roots[i] = below(2) ? random_u64() >> 1 : NK_NONE;
+    }
+}
+
+static struct copy copy_make(const struct nk_home *home, uint64_t event) {
+    struct copy copy = {event, home->page_count, {0}, NULL, NULL};
+    memcpy(copy.roots, home->roots, sizeof copy.roots);
+    copy.pages = malloc((copy.page_count + 1) * sizeof *copy.pages);
+    copy.bytes = malloc((copy.page_count + 1) * SLOT);
+    CHECK(copy.pages != NULL && copy.bytes != NULL);
+    memcpy(copy.pages, home->pages, copy.page_count * sizeof *copy.pages);
+    memcpy(copy.bytes, home->arena->base, copy.page_count * SLOT);
+    return copy;
+}
+
+static void copy_free(struct copy *copy) {
+    free(copy->pages);
+    free(copy->bytes);
+    *copy = (struct copy){0};
+}
+
+static bool copy_equal(const struct copy *copy, const struct nk_home *home) {
+    if (copy->page_count != home->page_count) return false;
+    if (memcmp(copy->roots, home->roots, sizeof copy->roots) != 0) return false;
+    for (uint64_t p = 0; p < copy->page_count; p++) {
+        const struct nk_page *a = &copy->pages[p], *b = &home->pages[p];
+        if (a->class_index != b->class_index) return false;
+        if (a->class_index == NK_CLASS_FREE) continue;
+        if (a->free_count != b->free_count || a->run_pages != b->run_pages)
+            return false;
+        if ((a->flags ^ b->flags) & (uint8_t)~NK_PAGE_MAPPED) return false;
+        if (memcmp(a->bitmap, b->bitmap, sizeof a->bitmap) != 0) return false;
+        if (memcmp(copy->bytes + p * SLOT, page_bytes(home, p), SLOT) != 0)
+            return false;
+    }
+    return true;
+}
+
+static void save(struct nk_image *image, struct nk_home *home, uint64_t event) {
+    struct nk_image_info info;
+    nk_status status =
+        nk_image_save(image, home, &us, event, (uint32_t)event ^ 77u, &info);
+    if (status != NK_OK) fprintf(stderr, "%s\n", info.message);
+    CHECK(status == NK_OK);
+    CHECK(info.good && info.event == event && info.message[0] == 0);
+    CHECK(home->dirty_count == 0);
+}
+
+static struct nk_image *open_image(bool read_only) {
+    struct nk_image *image;
+    char message[256];
+    nk_status status = nk_image_open(path, read_only, &image, message);
+    if (status != NK_OK) fprintf(stderr, "%s\n", message);
+    CHECK(status == NK_OK);
+    return image;
+}
+
+/* --- Whole files ---------------------------------------------------------- */
+
+struct file {
+    uint8_t *bytes;
+    size_t size;
+};
+
+static struct file file_read(void) {
+    struct stat stat;
+    int fd = open(path, O_RDONLY);
+    CHECK(fd >= 0 && fstat(fd, &stat) == 0);
+    struct file file = {malloc((size_t)stat.st_size + 1), (size_t)stat.st_size};
+    CHECK(file.bytes != NULL);
+    CHECK(read(fd, file.bytes, file.size) == stat.st_size);
+    close(fd);
+    return file;
+}
+
+static void file_write(const struct file *file) {
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    CHECK(fd >= 0);
+    CHECK(write(fd, file->bytes, file->size) == (ssize_t)file->size);
+    close(fd);
+}
+
+/* Three generations, the copies of which are returned. */
+static struct file three_generations(struct copy copies[3]) {
+    struct ship ship;
+    unlink(path);
+    struct nk_image *image = open_image(false);
+    ship_open(&ship);
+    for (unsigned i = 0; i < 3; i++) {
+        if (i == 0) ship.home.page_count = 20;
+        for (uint64_t p = 1; i == 0 && p < 20; p++)
+            write_page(&ship.home, p);
+        mutate(&ship.home, 6);
+        save(image, &ship.home, 10 * (i + 1));
+        copies[i] = copy_make(&ship.home, 10 * (i + 1));
+    }
+    nk_image_close(image);
+    ship_close(&ship);
+    return file_read();
+}
+
+static void copies_free(struct copy copies[3], struct file *file) {
+    for (unsigned i = 0; i < 3; i++)
+        copy_free(&copies[i]);
+    free(file->bytes);
+}
+
+/* --- The tests ------------------------------------------------------------ */
+
+/* Many generations, with reloads; a mapped home never changes by a save. */
+static void test_generations(void) {
+    struct ship ship;
+    struct nk_image_info info;
+    char message[256];
+    unlink(path);
+    struct nk_image *image = open_image(false);
+    ship_open(&ship);
+    CHECK(nk_image_load(image, &ship.home, 0, false, &info) == NK_OK);
+    CHECK(!info.good && info.message[0] == 0);
+    size_t size_max = 0;
+    for (uint64_t event = 1; event <= 200; event++) {
+        mutate(&ship.home, (unsigned)below(below(8) == 0 ? 200 : 12));
+        struct copy copy = copy_make(&ship.home, event);
+        save(image, &ship.home, event);
+        CHECK(copy_equal(&copy, &ship.home));
+        if (below(4) == 0) {
+            nk_image_close(image);
+            CHECK(copy_equal(&copy, &ship.home)); /* mapped, though closed */
+            ship_close(&ship);
+            image = open_image(false);
+            ship_open(&ship);
+            CHECK(nk_image_load(image, &ship.home, event + below(2) * 5, below(2) == 0,
+                                &info) == NK_OK);
+            CHECK(info.good && info.event == event && info.fell_back == 0);
+            CHECK(info.message[0] == 0 && info.mug == ((uint32_t)event ^ 77u));
+            CHECK(memcmp(&info.identity, &us, sizeof us) == 0);
+            CHECK(copy_equal(&copy, &ship.home));
+            if (below(2) == 0) {
+                CHECK(nk_image_verify_start(image, message) == NK_OK);
+                if (below(2) == 0) {
+                    CHECK(nk_image_verify_wait(image, message) == NK_VERIFY_GOOD);
+                }
+            }
+        }
+        copy_free(&copy);
+        struct stat stat;
+        CHECK(lstat(path, &stat) == 0);
+        if ((size_t)stat.st_size > size_max) size_max = (size_t)stat.st_size;
+        if (event % 20 == 0) {
+            uint32_t generations;
+            struct nk_image *other = open_image(true);
+            CHECK(nk_image_check(other, &info, &generations, message) == NK_OK);
+            CHECK(info.event == event && generations >= 2 && message[0] == 0);
+            nk_image_close(other);
+        }
+    }
+    /* Two generations and what a mapping shows, not all that ever was. */
+    CHECK(size_max < 4 * PAGES * SLOT + (4u << 20));
+    nk_image_close(image);
+    ship_close(&ship);
+}
+
+/* A slot that is flipped is found wherever it is, and costs one generation. */
+static void test_corruption(void) {
+    struct copy copies[3];
+    struct file file = three_generations(copies);
+    unsigned fell_back = 0, shared = 0, tables = 0, directories = 0, supers = 0,
+             pages = 0;
+    for (size_t slot = 0; slot < file.size / SLOT; slot++) {
+        struct nk_image_info info, newest;
+        struct ship ship;
+        char message[256], later[256];
+        uint32_t generations;
+        size_t at = slot * SLOT + below(slot % 2 ? 96 : SLOT);
+        file.bytes[at] ^= 0x10;
+        file_write(&file);
+        struct nk_image *image = open_image(false);
+        ship_open(&ship);
+        nk_status checked = nk_image_check(image, &newest, &generations, message);
+        CHECK((checked == NK_OK) == (message[0] == 0));
+        if (strstr(message, "table")) tables++;
+        if (strstr(message, "directory")) directories++;
+        if (strstr(message, "superblock")) supers++;
+        if (strstr(message, ": page")) pages++;
+        CHECK(nk_image_load(image, &ship.home, 100, true, &info) == NK_OK);
+        if (info.good) {
+            CHECK(copy_equal(&copies[info.event / 10 - 1], &ship.home));
+        } else {
+            CHECK(ship.home.page_count <= 1);
+            shared++; /* a page that all three have in common */
+        }
+        if (!info.good || info.event != 30) {
+            CHECK(checked == NK_BAD && info.message[0] != 0);
+            fell_back++;
+        }
+        nk_image_close(image);
+        ship_close(&ship);
+        /* The same, noticed only behind the running serf. */
+        image = open_image(false);
+        ship_open(&ship);
+        CHECK(nk_image_load(image, &ship.home, 100, false, &info) == NK_OK);
+        CHECK(nk_image_verify_start(image, later) == NK_OK);
+        enum nk_verify verdict = nk_image_verify_wait(image, later);
+        if (strstr(message, ": page") && strstr(message, "generation 3")) {
+            CHECK(info.event == 30 && verdict == NK_VERIFY_BAD);
+            CHECK(strcmp(message, later) == 0);
+            CHECK(nk_image_save(image, &ship.home, &us, 31, 0, &info) == NK_BAD);
+            CHECK(strcmp(message, info.message) == 0);
+        } else {
+            CHECK(verdict == NK_VERIFY_GOOD);
+            if (info.good) save(image, &ship.home, 31);
+        }
+        nk_image_close(image);
+        ship_close(&ship);
+        file.bytes[at] ^= 0x10;
+    }
+    CHECK(supers == 3 + 1); /* three in use, and one that should be zero */
+    CHECK(tables >= 2 && directories >= 2 && pages > 15 && fell_back > 20 &&
+          shared > 0);
+    copies_free(copies, &file);
+}
+
+/* Cut anywhere: an older state or none, never a fault; and what cannot be
+ * used is not overwritten before someone says so. */
+static void test_truncation(void) {
+    struct copy copies[3];
+    struct file file = three_generations(copies);
+    size_t whole = file.size;
+    unsigned none = 0, older = 0, newest = 0;
+    size_t step = SLOT;
+    for (size_t size = 0; size <= whole; size += step) {
+        step = size + SLOT > whole || below(2) ? SLOT : SLOT / 2;
+        if (size + step > whole && size < whole) step = whole - size;
+        struct nk_image_info info;
+        struct ship ship;
+        char message[256];
+        file.size = size;
+        file_write(&file);
+        struct nk_image *image = open_image(false);
+        ship_open(&ship);
+        CHECK(nk_image_load(image, &ship.home, 100, false, &info) == NK_OK);
+        if (info.good) {
+            CHECK(copy_equal(&copies[info.event / 10 - 1], &ship.home));
+            *(info.event == 30 ? &newest : &older) += 1;
+        } else {
+            none++;
+            CHECK((info.message[0] == 0) == (size == 0));
+            mutate(&ship.home, 5);
+            if (size != 0) {
+                CHECK(nk_image_save(image, &ship.home, &us, 31, 0, &info) == NK_BAD);
+                struct file after = file_read();
+                CHECK(after.size == size);
+                CHECK(memcmp(after.bytes, file.bytes, size) == 0);
+                free(after.bytes);
+                CHECK(nk_image_reset(image, message) == NK_OK);
+            }
+        }
+        mutate(&ship.home, 5);
+        save(image, &ship.home, 31);
+        struct copy copy = copy_make(&ship.home, 31);
+        nk_image_close(image);
+        ship_close(&ship);
+        image = open_image(true);
+        ship_open(&ship);
+        CHECK(nk_image_load(image, &ship.home, 31, true, &info) == NK_OK);
+        CHECK(info.good && copy_equal(&copy, &ship.home));
+        copy_free(&copy);
+        nk_image_close(image);
+        ship_close(&ship);
+    }
+    CHECK(none > 4 && newest > 0);
+    CHECK(older > 0);
+    copies_free(copies, &file);
+}
+
+static void test_foreign(void) {
+    struct copy copies[3];
+    struct file file = three_generations(copies);
+    struct nk_image *image;
+    char message[256];
+    uint32_t format = NK_IMAGE_FORMAT + 1;
+    memcpy(file.bytes + SLOT + 8, &format, 4);
+    memset(file.bytes + SLOT + 16, 0, 16);
+    XXH128_hash_t sum = XXH3_128bits(file.bytes + SLOT, SLOT);
+    memcpy(file.bytes + SLOT + 16, &sum.low64, 8);
+    memcpy(file.bytes + SLOT + 24, &sum.high64, 8);
+    file_write(&file);
+    CHECK(nk_image_open(path, false, &image, message) == NK_BAD);
+    CHECK(image == NULL && strstr(message, "format 2") != NULL);
+    struct file after = file_read();
+    CHECK(after.size == file.size);
+    CHECK(memcmp(after.bytes, file.bytes, file.size) == 0);
+    free(after.bytes);
+    /* Not an image at all: nothing usable, and no save without a reset. */
+    for (size_t i = 0; i < file.size; i++)
+        file.bytes[i] = (uint8_t)random_u64();
+    file_write(&file);
+    struct ship ship;
+    struct nk_image_info info;
+    image = open_image(false);
+    ship_open(&ship);
+    CHECK(nk_image_load(image, &ship.home, 100, false, &info) == NK_OK);
+    CHECK(!info.good && info.message[0] != 0);
+    CHECK(nk_image_save(image, &ship.home, &us, 1, 0, &info) == NK_BAD);
+    nk_image_close(image);
+    /* Names that are no regular file of ours. */
+    char link[192];
+    snprintf(link, sizeof link, "%s/link", folder);
+    CHECK(symlink(path, link) == 0);
+    CHECK(nk_image_open(link, false, &image, message) == NK_IO && message[0] != 0);
+    CHECK(unlink(link) == 0);
+    CHECK(nk_image_open(link, true, &image, message) == NK_IO && message[0] != 0);
+    CHECK(nk_image_open(folder, true, &image, message) == NK_BAD && message[0] != 0);
+    ship_close(&ship);
+    copies_free(copies, &file);
+}
+
+/* A generation later than the log is refused, and gone after the next save:
+ * it belongs to a history that did not happen. */
+static void test_event_max(void) {
+    struct copy copies[3];
+    struct file file = three_generations(copies);
+    struct nk_image_info info;
+    struct ship ship;
+    struct nk_image *image = open_image(false);
+    ship_open(&ship);
+    CHECK(nk_image_load(image, &ship.home, 9, false, &info) == NK_OK);
+    CHECK(!info.good && info.fell_back == 3 && info.message[0] != 0);
+    CHECK(ship.home.page_count <= 1 && ship.home.dirty_count == 0);
+    CHECK(nk_image_load(image, &ship.home, 25, false, &info) == NK_OK);
+    CHECK(info.good && info.event == 20 && info.fell_back == 1);
+    CHECK(strstr(info.message, "event 30") != NULL);
+    CHECK(copy_equal(&copies[1], &ship.home));
+    mutate(&ship.home, 3);
+    CHECK(nk_image_save(image, &ship.home, &us, 19, 0, &info) == NK_BAD);
+    save(image, &ship.home, 27);
+    nk_image_close(image);
+    ship_close(&ship);
+    struct file after = file_read();
+    for (size_t slot = 0; slot < 4; slot++) {
+        uint64_t event;
+        memcpy(&event, after.bytes + slot * SLOT + 40, 8);
+        CHECK(event != 30);
+        if (event == 27) after.bytes[slot * SLOT + 40] ^= 1;
+    }
+    file_write(&after);
+    free(after.bytes);
+    image = open_image(false);
+    ship_open(&ship);
+    CHECK(nk_image_load(image, &ship.home, 100, false, &info) == NK_OK);
+    CHECK(info.good && info.event == 20 && info.message[0] != 0);
+    CHECK(copy_equal(&copies[1], &ship.home));
+    nk_image_close(image);
+    ship_close(&ship);
+    copies_free(copies, &file);
+}
+
+/* A full disk costs nothing; a failed sync ends saving. */
+static void test_failures(void) {
+    struct ship ship;
+    struct nk_image_info info;
+    unlink(path);
+    ship_open(&ship);
+    struct nk_image *image = open_image(false);
+    mutate(&ship.home, 40);
+    save(image, &ship.home, 1);
+    unsigned failed = 0;
+    for (unsigned i = 0; i < 60; i++) {
+        struct copy before = copy_make(&ship.home, i + 1u);
+        mutate(&ship.home, 30);
+        uint64_t count = ship.home.dirty_count;
+        fail_errno = ENOSPC;
+        if (i % 2)
+            fail_grow_in = 0;
+        else
+            fail_write_in = (int)below(3); /* never the superblock */
+        nk_status status = nk_image_save(image, &ship.home, &us, i + 2u, 0, &info);
+        fail_grow_in = fail_write_in = -1;
+        if (status != NK_OK) {
+            CHECK(status == NK_IO && strstr(info.message, "No space") != NULL);
+            CHECK(ship.home.dirty_count == count);
+            CHECK(strstr(info.message, "superblock") == NULL);
+            failed++;
+            struct ship other;
+            struct nk_image *reader = open_image(true);
+            ship_open(&other);
+            CHECK(nk_image_load(reader, &other.home, 100, true, &info) == NK_OK);
+            CHECK(info.good && info.event == i + 1 && info.fell_back == 0);
+            CHECK(copy_equal(&before, &other.home));
+            nk_image_close(reader);
+            ship_close(&other);
+        }
+        copy_free(&before);
+        save(image, &ship.home, i + 2u);
+    }
+    CHECK(failed > 10);
+    mutate(&ship.home, 30);
+    fail_errno = EIO;
+    fail_sync_in = (int)below(3);
+    CHECK(nk_image_save(image, &ship.home, &us, 90, 0, &info) == NK_IO);
+    fail_sync_in = -1;
+    CHECK(nk_image_save(image, &ship.home, &us, 90, 0, &info) == NK_IO);
+    CHECK(strstr(info.message, "earlier sync") != NULL);
+    nk_image_close(image);
+    image = open_image(true);
+    CHECK(nk_image_save(image, &ship.home, &us, 90, 0, &info) == NK_IO);
+    nk_image_close(image);
+    ship_close(&ship);
+}
+
+static void play(struct file *file, const struct op *op, uint64_t from, uint64_t to) {
+    if (op->offset + op->size > file->size) {
+        size_t size = op->offset + op->size;
+        file->bytes = realloc(file->bytes, size);
+        CHECK(file->bytes != NULL);
+        memset(file->bytes + file->size, 0, size - file->size);
+        file->size = size;
+    }
+    if (op->bytes == NULL) return;
+    memcpy(file->bytes + op->offset + from, op->bytes + from, to - from);
+}
+
+/* The file as a power failure after [count] calls may leave it: what was
+ * synced is there; of the rest, each call did, did not or did half happen. */
+static struct file crashed(const struct file *start, size_t count, bool lossy) {
+    struct file file = {malloc(start->size + 1), start->size};
+    size_t synced = 0;
+    CHECK(file.bytes != NULL);
+    memcpy(file.bytes, start->bytes, start->size);
+    for (size_t i = 0; i < count; i++) {
+        if (ops[i].sync) synced = i;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (ops[i].sync) continue;
+        bool torn = lossy && i >= synced;
+        if (!torn || below(3) == 0) {
+            play(&file, &ops[i], 0, ops[i].size);
+        } else if (below(2) == 0) {
+            for (uint64_t at = 0; at < ops[i].size; at += 512) {
+                uint64_t end = at + 512 < ops[i].size ? at + 512 : ops[i].size;
+                if (below(2) == 0) play(&file, &ops[i], at, end);
+            }
+        }
+    }
+    return file;
+}
+
+static void check_crash(const struct copy *before, const struct copy *after,
+                        bool finished) {
+    struct nk_image_info info;
+    struct ship ship;
+    struct nk_image *image = open_image(false);
+    ship_open(&ship);
+    CHECK(nk_image_load(image, &ship.home, 1000, false, &info) == NK_OK);
+    if (!info.good) {
+        CHECK(before->event == 0 && !finished);
+    } else {
+        CHECK(info.event == after->event || (!finished && info.event == before->event));
+        CHECK(copy_equal(info.event == after->event ? after : before, &ship.home));
+        char message[256];
+        CHECK(nk_image_verify_wait(image, message) == NK_VERIFY_GOOD);
+        if (below(4) == 0) {
+            mutate(&ship.home, 5);
+            save(image, &ship.home, info.event + 1);
+        }
+    }
+    nk_image_close(image);
+    ship_close(&ship);
+}
+
+static void test_crashes(void) {
+    char real[256], scratch[256];
+    struct ship ship;
+    struct copy before = {0};
+    snprintf(real, sizeof real, "%s", path);
+    snprintf(scratch, sizeof scratch, "%s/crash", folder);
+    unlink(path);
+    ship_open(&ship);
+    struct nk_image *image = open_image(false);
+    unsigned points = 0;
+    for (uint64_t event = 1; event <= 10; event++) {
+        struct file start = file_read();
+        mutate(&ship.home, event == 1 ? 30 : 8);
+        struct copy after = copy_make(&ship.home, event);
+        recording = true;
+        save(image, &ship.home, event);
+        recording = false;
+        snprintf(path, sizeof path, "%s", scratch);
+        for (size_t count = 0; count <= op_count; count++) {
+            for (unsigned variant = 0; variant < 3; variant++, points++) {
+                struct file file = crashed(&start, count, variant > 0);
+                file_write(&file);
+                check_crash(&before, &after, count == op_count);
+                free(file.bytes);
+            }
+        }
+        snprintf(path, sizeof path, "%s", real);
+        forget_ops();
+        free(start.bytes);
+        copy_free(&before);
+        before = after;
+        if (event % 3 == 0) { /* go on from a mapped home */
+            struct nk_image_info info;
+            nk_image_close(image);
+            ship_close(&ship);
+            ship_open(&ship);
+            image = open_image(false);
+            CHECK(nk_image_load(image, &ship.home, event, false, &info) == NK_OK);
+            CHECK(info.good && info.event == event);
+        }
+    }
+    CHECK(points > 150);
+    copy_free(&before);
+    unlink(scratch);
+    nk_image_close(image);
+    ship_close(&ship);
+    free(ops);
+}
+
+/* A nested noun that takes a few hundred pages, different for each [salt]. */
+static nk_noun grow_noun(struct nk_arena *arena, nk_noun tail, uint64_t salt) {
+    for (uint64_t i = 0; i < 3000; i++) {
+        uint64_t words[40];
+        size_t count = 1 + below(i % 100 == 0 ? 40 : 4);
+        for (size_t k = 0; k < count; k++)
+            words[k] = random_u64() ^ salt;
+        nk_noun atom = nk_atom_from_bytes(arena, words, count * 8);
+        CHECK(atom != NK_NONE);
+        tail = nk_cons_try(arena, atom, tail);
+        CHECK(tail != NK_NONE);
+    }
+    size_t large = 3 * NK_PAGE_WORDS;
+    uint64_t *data = nk_atom_begin(arena, large);
+    CHECK(data != NULL);
+    for (size_t k = 0; k < large; k++)
+        data[k] = random_u64() | 1;
+    nk_noun atom = nk_atom_finish(arena, data, large);
+    tail = nk_cons_try(arena, atom, tail);
+    CHECK(tail != NK_NONE);
+    return tail;
+}
+
+/* With nouns, promotion and collection as they are. */
+static void test_nouns(void) {
+    struct ship ship;
+    struct nk_image_info info;
+    struct nk_image *image;
+    unlink(path);
+    ship_open(&ship);
+    image = open_image(false);
+    for (uint64_t event = 1; event <= 24; event++) {
+        nk_noun old = ship.home.roots[NK_ROOT_KERNEL];
+        nk_noun root = grow_noun(&ship.arena, event % 5 == 1 ? 0 : old, event);
+        CHECK(nk_home_promote(&ship.home, &root, 1) == NK_OK);
+        nk_nursery_reset(&ship.arena);
+        ship.home.roots[NK_ROOT_KERNEL] = root;
+        if (event % 3 == 0) nk_home_collect(&ship.home);
+        uint32_t mug = nk_mug(&ship.arena, root);
+        save(image, &ship.home, event);
+        CHECK(nk_home_check(&ship.home) == NULL);
+        if (event % 2 == 0) continue;
+        uint64_t used = ship.home.words_used;
+        nk_image_close(image);
+        ship_close(&ship);
+        ship_open(&ship);
+        image = open_image(false);
+        CHECK(nk_image_load(image, &ship.home, event, false, &info) == NK_OK);
+        CHECK(info.good && info.event == event);
+        CHECK(ship.home.roots[NK_ROOT_KERNEL] == root);
+        CHECK(ship.home.words_used == used);
+        const char *fault = nk_home_check(&ship.home);
+        if (fault != NULL) fprintf(stderr, "%s\n", fault);
+        CHECK(fault == NULL);
+        CHECK(nk_mug(&ship.arena, root) == mug);
+    }
+    nk_image_close(image);
+    ship_close(&ship);
+}
+
+int main(void) {
+    snprintf(folder, sizeof folder, "/tmp/nk-image-XXXXXX");
+    CHECK(mkdtemp(folder) != NULL);
+    snprintf(path, sizeof path, "%s/treadle.image", folder);
+    test_generations();
+    test_corruption();
+    test_truncation();
+    test_foreign();
+    test_event_max();
+    test_failures();
+    test_crashes();
+    test_nouns();
+    unlink(path);
+    rmdir(folder);
+    return 0;
+}
