@@ -188,12 +188,9 @@ class Log:
 
     @property
     def last(self) -> int:
-        # An empty live epoch follows on the one before it.
-        return self._live.last or self.epochs[-1].start
+        return self._live.last
 
     def append(self, first: int, rows: Sequence[Row]) -> None:
-        if not self._live.last:
-            assert first == self.epochs[-1].start + 1, (first, self.epochs[-1])
         self._live.append(first, rows)
 
     def read(
@@ -274,7 +271,11 @@ def open_log(
             writing = not read_only and epoch is epochs[-1]
             stores.append(
                 LmdbStore(
-                    epoch.path, read_only=not writing, live=live, map_size=map_size
+                    epoch.path,
+                    start=epoch.start,
+                    read_only=not writing,
+                    live=live,
+                    map_size=map_size,
                 )
             )
         return Log(epochs, stores, notes)

@@ -379,12 +379,13 @@ class LmdbStore:
         self,
         path: Path,
         *,
+        start: int = 0,
         read_only: bool = False,
         live: bool = False,
         events: bool = True,
         map_size: int = MAP_SIZE_MAX,
     ) -> None:
-        """Open an existing environment.
+        """Open an existing environment, which holds events after `start`.
 
         `read_only` touches nothing, not even the reader table, unless `live`
         says that another process may be writing meanwhile.
@@ -413,6 +414,7 @@ class LmdbStore:
             with self._env.begin() as txn:
                 self.meta = _read_meta(txn, self._meta_database, path)
             self.first, self.last = self._find_ends()
+            self.last = self.last or start
         except lmdb.Error as error:
             self._env.close()
             raise _fault_at_open(error, path) from error
@@ -523,13 +525,15 @@ class LmdbStore:
             if not cursor.set_range(_KEY.pack(first)):
                 raise _gap(self.path, first, "the end")
             for number, (key, value) in enumerate(cursor, first):
+                if count == rows_max:
+                    return
                 if key != _KEY.pack(number):
                     found = f"event {self._number(key)}"
                     raise _gap(self.path, number, found)
                 if len(value) <= _MUG.size:
                     raise self._bad(f"{len(value)} bytes as event {number}")
                 size += len(value)
-                if count == rows_max or (count and size > bytes_max):
+                if count and size > bytes_max:
                     return
                 count += 1
                 yield Row(_MUG.unpack_from(value)[0], Jam(value[_MUG.size :]))
