@@ -564,7 +564,7 @@ nk_status nk_kernel_boot(struct nk_serf *serf, const struct nk_bytes *rows,
     status = nk_nursery_room(arena, 5 * NK_CELL_WORDS);
     nk_root_pop(arena, &frame);
     if (status == NK_OK) {
-        /* [2 [0 3] 0 2]: the second event is a formula, run on the rest. */
+        /* [2 [0 3] 0 2]: the first event is a formula, run on the rest. */
         nk_noun rest = nk_cons(arena, 0, 3);
         nk_noun formula = nk_cons(arena, 2, nk_cons(arena, rest, nk_cons(arena, 0, 2)));
         status = nk_nock(machine, held[0], formula, &product);

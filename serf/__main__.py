@@ -78,10 +78,19 @@ def parse(args: list[str]) -> Options:
     )
 
 
-_OPTIONS = frozenset(
-    "--read --write --image --ship --log --event-max --interrupt --lock --verify"
-    " --home-size --nursery-size".split()
-)
+_OPTIONS = {
+    "--read",
+    "--write",
+    "--image",
+    "--ship",
+    "--log",
+    "--event-max",
+    "--interrupt",
+    "--lock",
+    "--verify",
+    "--home-size",
+    "--nursery-size",
+}
 
 
 def _text(given: dict[str, str], name: str) -> str:
