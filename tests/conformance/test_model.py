@@ -1,0 +1,26 @@
+"""The protocol's model, small configuration, with every mutant (TLC)."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "model"
+
+
+@pytest.mark.slow
+def test_model_holds_and_every_mutant_falls() -> None:
+    done = subprocess.run(
+        [sys.executable, SCRIPT, "--json"], capture_output=True, text=True
+    )
+    if done.returncode == 3:
+        pytest.skip(done.stderr.strip())
+    verdicts = json.loads(done.stdout)
+    assert [v["name"] for v in verdicts if not v["ok"]] == []
+    protocol = next(v for v in verdicts if v["name"] == "protocol")
+    assert protocol["states"] > 1000
+    assert sum(1 for v in verdicts if v["violated"]) >= 20
