@@ -3,8 +3,9 @@
 (* and effects on their way out; deaths of king, serf and disk.             *)
 (*                                                                          *)
 (* What it decides (prose in ARCHITECTURE.md):                              *)
-(*   - A dead serf's pipe is drained, and all that it answered is committed,*)
-(*     before the next serf replays the log.                                *)
+(*   - What a dead serf answered is committed before the next serf replays  *)
+(*     the log; its pipe is emptied (heard or dropped: both are right, since*)
+(*     an answer not heard counts as not answered).                         *)
 (*   - What was sent and not answered is offered again, in its old order,   *)
 (*     before anything newer.                                               *)
 (*   - A save is asked for only at a wall: nothing unanswered, nothing      *)
@@ -53,6 +54,7 @@ Saved == [kind |-> "saved"]
 
 Range(s) == {s[i] : i \in DOMAIN s}
 IsPrefix(a, b) == Len(a) <= Len(b) /\ \A i \in DOMAIN a : a[i] = b[i]
+Rest(s) == IF s = <<>> THEN s ELSE Tail(s)
 Dones(s) == SelectSeq(s, LAMBDA m : m.kind = "done")
 EventsOf(s) == [i \in DOMAIN s |-> s[i].event]
 NoneSaving == \A m \in Range(to) \cup Range(from) : m.kind \notin {"save", "saved"}
@@ -95,11 +97,11 @@ Receive ==
     /\ LET m == Head(from) IN
         /\ from' = Tail(from)
         /\ CASE m.kind = "done" ->
-                /\ flight' = Tail(flight)
+                /\ flight' = Rest(flight)
                 /\ computed' = Append(computed, m)
                 /\ UNCHANGED reported
              [] m.kind = "bail" ->
-                /\ flight' = Tail(flight)
+                /\ flight' = Rest(flight)
                 /\ reported' = IF Mutant = "bail-unreported" THEN reported
                                 ELSE reported \cup {m.event}
                 /\ UNCHANGED computed
