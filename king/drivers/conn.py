@@ -531,7 +531,7 @@ async def conn(
     limits: Limits = DEFAULT,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve `listener` until the effects end. Live once %born is on its way.
+    """Serve `listener` until the effects end; closes it. Live once %born is on its way.
 
     `facts` and `slow_facts` map %peel paths ("/port/http") to what answers
     them; /help and /khan are conn's own.
@@ -548,7 +548,7 @@ async def conn(
         await inject.submit(event, born)
         task_status.started()
 
-    async with trio.open_nursery() as nursery:
+    async with listener, trio.open_nursery() as nursery:
         nursery.start_soon(start)
         nursery.start_soon(_accept, shared, listener)
         async for event, effect in effects:

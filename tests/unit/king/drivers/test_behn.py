@@ -32,7 +32,9 @@ def start(world):
 
 
 def doze(kit, world, seconds):
-    return kit.effect("/behn", "doze", noun(0, world.clock.now() + int(seconds * SECOND)))
+    return kit.effect(
+        "/behn", "doze", noun(0, world.clock.now() + int(seconds * SECOND))
+    )
 
 
 async def test_behn_is_born_and_then_live(world, kit, start, autojump_clock):
