@@ -90,6 +90,11 @@ void nk_serf_slogs_clear(nk_serf *serf) {
     serf->slogs_dropped = 0;
 }
 
+/* The records in `out` are the answer. */
+static void answer_records(struct nk_serf *serf) {
+    serf->answer = (struct nk_bytes){serf->out.data, serf->out.size};
+}
+
 /* --- records ------------------------------------------------------------------ */
 
 static void put_u32(struct nk_buffer *buffer, uint32_t value) {
@@ -132,6 +137,7 @@ static void put_done(struct nk_serf *serf, uint64_t request) {
 uint32_t nk_serf_goofs(nk_serf *serf) {
     serf->out.size = 0;
     put_goofs(serf);
+    answer_records(serf);
     return serf->goof_count;
 }
 
@@ -179,6 +185,7 @@ int64_t nk_serf_work(nk_serf *serf, const uint8_t *jobs, uint64_t size,
         nk_kernel_tend(serf, false);
         if (serf->out.size >= OUT_SIZE_SOFT || now_ns() >= end) break;
     }
+    answer_records(serf);
     return (int64_t)at;
 }
 
@@ -237,35 +244,13 @@ int nk_serf_play(nk_serf *serf, uint64_t life, const uint8_t *rows, uint64_t siz
 int nk_serf_peek(nk_serf *serf, const uint8_t *sample, uint64_t size,
                  uint64_t deadline_ms) {
     struct nk_bytes given = {sample, size};
-    struct nk_bytes result = {NULL, 0};
-    nk_status status = nk_kernel_peek(serf, given, deadline_ms, &result);
-    serf->out.size = 0;
-    if (status == NK_OK) nk_buffer_put(&serf->out, result.data, result.size);
-    return (int)status;
+    serf->answer = (struct nk_bytes){NULL, 0};
+    return (int)nk_kernel_peek(serf, given, deadline_ms, &serf->answer);
 }
 
 int nk_serf_kernel(nk_serf *serf) {
-    struct nk_bytes jam = {NULL, 0};
-    nk_status status = nk_kernel_jam(serf, &jam);
-    serf->out.size = 0;
-    if (status == NK_OK) nk_buffer_put(&serf->out, jam.data, jam.size);
-    return (int)status;
-}
-
-/* --- the process ------------------------------------------------------------ */
-
-int nk_serf_confine(nk_serf *serf, const int *fds, uint32_t count, uint32_t *in_force,
-                    char *message) {
-    int keep[8];
-    NK_ASSERT(count < sizeof keep / sizeof keep[0]);
-    memcpy(keep, fds, count * sizeof *fds);
-    if (serf->image != NULL) keep[count++] = nk_image_fd(serf->image);
-    say(message, "");
-    return (int)nk_confine(keep, count, in_force, message);
-}
-
-int nk_serf_watch(int fd, int exit_code) {
-    return (int)nk_watch_start(fd, exit_code);
+    serf->answer = (struct nk_bytes){NULL, 0};
+    return (int)nk_kernel_jam(serf, &serf->answer);
 }
 
 /* --- the image ------------------------------------------------------------------ */
@@ -419,6 +404,7 @@ static nk_status tool_cue(struct nk_serf *serf, const uint8_t *jam, uint64_t siz
     if (status != NK_OK) return status;
     status = nk_jam(machine->jammer, &machine->arena, *noun, &bytes, &count);
     if (status == NK_OK) nk_buffer_put(&serf->out, bytes, count);
+    answer_records(serf);
     return status;
 }
 
@@ -490,6 +476,7 @@ int nk_serf_nock(nk_serf *serf, const uint8_t *jam, uint64_t size, int jets,
     if (nk_jam(machine->jammer, arena, answer, &bytes, &count) == NK_OK) {
         nk_buffer_put(&serf->out, bytes, count);
     }
+    answer_records(serf);
     nk_machine_discard(machine);
     return (int)status;
 }

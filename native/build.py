@@ -32,7 +32,7 @@ WARNINGS = [
 # What cffi generates around our declarations is not up to those.
 GENERATED = "\n".join(
     f'#pragma GCC diagnostic ignored "{warning}"'
-    for warning in ("-Wconversion", "-Wunused-parameter", "-Wshadow")
+    for warning in ("-Wconversion", "-Wmissing-prototypes", "-Wshadow")
 )
 
 

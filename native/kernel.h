@@ -40,6 +40,12 @@
 /* Replay has so much more memory than the living. */
 #define NK_REPLAY_FACTOR 4u
 
+/* Bytes of a noun, given or taken. */
+struct nk_bytes {
+    const uint8_t *data;
+    size_t size;
+};
+
 /* A growable byte buffer. Its exhaustion is ours, not the guest's: fatal. */
 struct nk_buffer {
     uint8_t *data;
@@ -75,7 +81,8 @@ struct nk_serf {
     struct nk_buffer effects; /* records, see api.h */
     uint32_t effect_count;
     struct nk_buffer trace; /* scratch */
-    struct nk_buffer out;   /* api.c: answers */
+    struct nk_buffer out;   /* api.c: records */
+    struct nk_bytes answer; /* api.c: what the last call left, here or there */
     struct nk_buffer slogs; /* records, see api.h */
     uint64_t slogs_dropped;
     struct nk_jammer *slog_jammer; /* the machine's may be in use by a jet */
@@ -85,12 +92,6 @@ struct nk_serf {
     uint64_t bail_count;
     uint64_t replay_count;
     uint64_t nursery_peak; /* bytes: the highest seen at the end of an event */
-};
-
-/* Bytes of a noun, given or taken. */
-struct nk_bytes {
-    const uint8_t *data;
-    size_t size;
 };
 
 nk_status nk_kernel_open(struct nk_serf *serf, uint64_t home_size,
