@@ -75,8 +75,8 @@ Form = Literal | Symbol | Group | Tuple
 _TOKEN = re.compile(
     r"""(?P<space>\s+|;[^\n]*)
       | (?P<raw>'{3}.*?'{3})
-      | (?P<cord>'(?:[^'\\]|\\.)*')
-      | (?P<tape>"(?:[^"\\]|\\.)*")
+      | (?P<cord>'(?:[^'\\\n]|\\.)*')
+      | (?P<tape>"(?:[^"\\\n]|\\.)*")
       | (?P<open>[(\[])
       | (?P<close>[)\]])
       | (?P<word>[^\s()\[\]'";]+)""",
