@@ -127,6 +127,7 @@ _Static_assert(NK_ROOT_COUNT == 4, "a change of roots is a change of format");
 /* --- In memory --------------------------------------------------------- */
 
 /* RUNS_MAX: mappings that a load makes, far below vm.max_map_count (65,530).
+ * RUNS_GOAL: beyond it a save moves pages together; a mapping costs 5-10 us.
  * BATCH_PAGES: what one pwritev or pread moves, here 4 MiB.
  * GROWTH_SLOTS: the file grows by so many at least, if the disk has them.
  * EXTENT_SLOTS_MIN: shorter free extents are used only once the file is more
@@ -134,11 +135,13 @@ _Static_assert(NK_ROOT_COUNT == 4, "a change of roots is a change of format");
  * image. */
 #ifndef NK_TINY
 #define RUNS_MAX 16384u
+#define RUNS_GOAL 4096u
 #define BATCH_PAGES 256u
 #define GROWTH_SLOTS 256u
 #define EXTENT_SLOTS_MIN 16u
 #else
 #define RUNS_MAX 8u
+#define RUNS_GOAL 4u
 #define BATCH_PAGES 3u
 #define GROWTH_SLOTS 4u
 #define EXTENT_SLOTS_MIN 2u
@@ -914,33 +917,92 @@ static void plan_free(struct plan *plan) {
     free(plan->slots);
 }
 
-/* Which pages have new contents, which tables new entries. Without a base
- * that is all of them, whatever home's bits say. */
+/* Pages [w] * 64 and on that are in use, as bits. */
+static uint64_t pages_in_use(const struct nk_home *home, uint64_t w) {
+    uint64_t live = 0;
+    for (uint64_t bit = 0; bit < 64 && w * 64 + bit < home->page_count; bit++) {
+        if (home->pages[w * 64 + bit].class_index != NK_CLASS_FREE) live |= 1ull << bit;
+    }
+    return live;
+}
+
+/* Into how many runs these 64 pages would fall, were [writes] saved. */
+static unsigned runs_among(const struct generation *next, uint64_t w, uint64_t live,
+                           uint64_t writes) {
+    unsigned runs = 0;
+    for (uint64_t bit = 0; bit < 64; bit++) {
+        uint64_t page = w * 64 + bit;
+        if (!(live >> bit & 1)) continue;
+        bool joins =
+            bit > 0 && (live >> (bit - 1) & 1) &&
+            (writes >> bit & 1) == (writes >> (bit - 1) & 1) &&
+            ((writes >> bit & 1) || next->slots[page] == next->slots[page - 1] + 1);
+        if (!joins) runs++;
+    }
+    return runs;
+}
+
+/* A load maps runs of neighbours: keep them few. The most scattered groups of
+ * 64 pages are written again as a whole, at most as many pages as the save
+ * writes anyway. */
+static void plan_moves(const struct plan *plan, const struct nk_home *home,
+                       uint64_t *writes, uint64_t words) {
+    uint8_t *runs = zeroed(words, sizeof *runs);
+    uint64_t total = 0, left = 64;
+    for (uint64_t w = 0; w < words; w++) {
+        runs[w] = (uint8_t)runs_among(&plan->next, w, pages_in_use(home, w), writes[w]);
+        total += runs[w];
+        left += (uint64_t)__builtin_popcountll(writes[w]);
+    }
+    for (unsigned worst = 64; worst > 2 && total > RUNS_GOAL; worst--) {
+        for (uint64_t w = 0; w < words && total > RUNS_GOAL; w++) {
+            if (runs[w] != worst) continue;
+            uint64_t live = pages_in_use(home, w);
+            uint64_t more = (uint64_t)__builtin_popcountll(live & ~writes[w]);
+            if (more > left) continue;
+            left -= more;
+            writes[w] = live;
+            total -= worst - 1;
+        }
+    }
+    free(runs);
+}
+
+/* Which pages are written, which tables have new entries. Without a base that
+ * is all of them, whatever home's bits say. */
 static void plan_pages(struct plan *plan, const struct generation *base,
                        const struct nk_home *home) {
-    uint64_t words = (home->page_count + 63) / 64;
-    uint64_t all = base->number == 0 ? ~0ull : 0;
-    uint64_t count = 0;
-    for (uint64_t w = 0; w < words; w++) {
-        count += (uint64_t)__builtin_popcountll(home->dirty[w] | all);
-    }
-    plan->pages = zeroed(count, sizeof *plan->pages);
+    uint64_t words = (home->page_count + 63) / 64, count = 0;
+    uint64_t *writes = zeroed(words, sizeof *writes);
     bits_size(&plan->table_bits, plan->next.table_count);
     for (uint64_t w = 0; w < words; w++) {
-        uint64_t dirty = home->dirty[w] | all;
-        uint64_t left = dirty | home->meta_dirty[w];
-        for (; left != 0; left &= left - 1) {
-            uint64_t bit = (uint64_t)__builtin_ctzll(left), page = w * 64 + bit;
+        uint64_t all = base->number == 0 ? ~0ull : 0;
+        uint64_t changed = home->dirty[w] | home->meta_dirty[w] | all;
+        for (; changed != 0; changed &= changed - 1) {
+            uint64_t bit = (uint64_t)__builtin_ctzll(changed), page = w * 64 + bit;
             if (page >= home->page_count) break;
             bits_set(&plan->table_bits, page / ENTRIES_PER_TABLE);
             if (home->pages[page].class_index == NK_CLASS_FREE) {
                 plan->next.slots[page] = 0;
                 plan->next.sums[page] = (struct sum){0, 0};
-            } else if (dirty >> bit & 1) {
-                plan->pages[plan->page_writes++] = (uint32_t)page;
+            } else if ((home->dirty[w] | all) >> bit & 1) {
+                writes[w] |= 1ull << bit;
             }
         }
     }
+    plan_moves(plan, home, writes, words);
+    for (uint64_t w = 0; w < words; w++) {
+        count += (uint64_t)__builtin_popcountll(writes[w]);
+    }
+    plan->pages = zeroed(count, sizeof *plan->pages);
+    for (uint64_t w = 0; w < words; w++) {
+        for (uint64_t left = writes[w]; left != 0; left &= left - 1) {
+            uint64_t page = w * 64 + (uint64_t)__builtin_ctzll(left);
+            bits_set(&plan->table_bits, page / ENTRIES_PER_TABLE);
+            plan->pages[plan->page_writes++] = (uint32_t)page;
+        }
+    }
+    free(writes);
     if (home->page_count == base->page_count) return;
     /* The table where the old end or the new one lies, and all beyond. */
     uint64_t end =
@@ -1133,6 +1195,16 @@ static nk_status write_failed(char message[256], const char *what) {
     return NK_IO;
 }
 
+/* A page that is only moved has the contents that it was loaded or saved
+ * with; if not, memory or disk is at fault, or a write went past promotion. */
+static bool is_sound(const struct nk_image *image, const struct nk_home *home,
+                     uint64_t page, struct sum sum) {
+    const struct generation *base = &image->base;
+    if (home->dirty[page / 64] >> page % 64 & 1) return true;
+    if (page >= base->page_count) return true;
+    return sum_equal(sum, base->sums[page]);
+}
+
 static nk_status write_pages(struct nk_image *image, const struct nk_home *home,
                              struct plan *plan, char message[256]) {
     struct iovec parts[BATCH_PAGES];
@@ -1145,6 +1217,10 @@ static nk_status write_pages(struct nk_image *image, const struct nk_home *home,
             if (plan->slots[i + n] != first + n) break;
             plan->next.slots[page] = plan->slots[i + n];
             plan->next.sums[page] = sum_of(bytes);
+            if (!is_sound(image, home, page, plan->next.sums[page])) {
+                say(message, "image: page %u changed without being written", page);
+                return NK_BAD;
+            }
             if (n > 0 && page == plan->pages[i + n - 1] + 1) {
                 parts[count - 1].iov_len += NK_PAGE_SIZE;
             } else {

@@ -429,8 +429,10 @@ static void test_corruption(void) {
         file.bytes[at] ^= 0x10;
     }
     CHECK(supers == 3 + 1); /* three in use, and one that should be zero */
-    CHECK(tables >= 2 && directories >= 2 && pages > 15 && fell_back > 20 &&
-          shared > 0);
+    CHECK(tables >= 2 && directories >= 2 && pages > 15 && fell_back > 20);
+#ifndef NK_TINY /* where saves move almost everything */
+    CHECK(shared > 0);
+#endif
     copies_free(copies, &file);
 }
 
