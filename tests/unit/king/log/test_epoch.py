@@ -66,9 +66,9 @@ def test_new_log_is_laid_out_as_vere_lays_it_out(tmp_path: Path) -> None:
         "lock.mdb",
         "vere.txt",
     ]
-    with lmdb.open(str(log_dir), readonly=True, lock=False, max_dbs=2) as env:
-        with env.begin() as txn:
-            assert [bytes(key) for key, _ in txn.cursor()] == [b"META"]
+    env = lmdb.open(str(log_dir), readonly=True, lock=False, max_dbs=2)
+    with env, env.begin() as txn:
+        assert [bytes(key) for key, _ in txn.cursor()] == [b"META"]
     assert (log_dir.stat().st_mode & 0o777, epoch.stat().st_mode & 0o777) == (
         0o700,
         0o700,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import lmdb
@@ -40,11 +40,11 @@ def make_lmdb(path: Path) -> LmdbStore:
 
 
 @pytest.fixture(params=[make_memory, make_lmdb], ids=["memory", "lmdb"])
-def log(request: pytest.FixtureRequest, tmp_path: Path) -> EventLog:
+def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EventLog]:
     make: Callable[[Path], EventLog] = request.param
     made = make(tmp_path)
-    request.addfinalizer(made.close)
-    return made
+    yield made
+    made.close()
 
 
 # --- both -------------------------------------------------------------------
