@@ -36,6 +36,8 @@ from proto.message import PROTOCOL, Exit, Flog, Plea, Ripe, Slog, Writ
 
 __all__ = ["Death", "Lord", "SerfSpec"]
 
+SERF_COMMAND: tuple[str, ...] = (sys.executable, "-m", "serf")
+"""Tests put another here."""
 PIPE_SIZE = 1 << 20
 READ_SIZE = 1 << 20
 F_SETPIPE_SZ = 1031
@@ -57,7 +59,7 @@ class SerfSpec:
     event_max: int
     verify: bool = False
     lock_fd: int | None = None
-    command: tuple[str, ...] = (sys.executable, "-m", "serf")
+    command: tuple[str, ...] = field(default_factory=lambda: SERF_COMMAND)
     options: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
     handshake_s: float = HANDSHAKE_S

@@ -73,13 +73,14 @@ class Limits:
 class Lane:
     """One driver's queue and budget. `on_room` is told when room appears."""
 
-    __slots__ = ("bytes", "events", "lagging", "name", "on_room", "queue")
+    __slots__ = ("bytes", "events", "lagging", "name", "offered", "on_room", "queue")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.queue: deque[Poke] = deque()
         self.events = 0
         self.bytes = 0
+        self.offered = 0  # ever
         self.lagging = False  # does not drain its effects: no admission
         self.on_room: Callable[[], None] | None = None
 
@@ -172,6 +173,7 @@ class Pipeline:
         event: int,
         last_time: int,
         stamp: Callable[[int, bytes], bytes],
+        mug: int = 0,
         limits: Limits | None = None,
         record: Recorder | None = None,
     ) -> None:
@@ -180,6 +182,7 @@ class Pipeline:
         self.computed = event
         self.planned = event
         self.committed = event
+        self.mug = mug  # of the kernel after `committed`
         self.released = event
         self.last_time = last_time
         self.refusing: str | None = None  # why nothing is admitted, if so
@@ -227,6 +230,7 @@ class Pipeline:
         self._ticket += 1
         poke = Poke(self._ticket, lane, ovum, done)
         lane.events += 1
+        lane.offered += 1
         lane.bytes += poke.size
         lane.queue.append(poke)
         self.queued += 1
@@ -452,6 +456,7 @@ class Pipeline:
             for event in range(self._batch.first, self._batch.last + 1):
                 self._record("committed", event, 0)
         self.committed = self._batch.last
+        self.mug = self._batch.pokes[-1].mug
         self._batch = None
 
     # --- to the world ---------------------------------------------------------

@@ -12,22 +12,39 @@ Limits: FRAMES_MAX frames of ROWS_MAX rows or BYTES_MAX bytes are in flight.
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, TextIO
 
 import trio
 
 from king import failpoint
-from king.errors import TreadleError
+from king.config import ReplayOptions
+from king.disk import explain_disk, sync_directory
+from king.errors import EXIT_FAULT, TreadleError
 from king.log_thread import LogThread
-from king.lord import Lord
+from king.lord import Lord, SerfSpec
+from king.pier import Pier, open_pier
+from king.released import ReleasedMark
 from proto.message import Bail, Play, Played, Plea, Row, Save, Saved, Stuck
 
-__all__ = ["Progress", "Replayed", "Rows", "ask", "replay", "show_progress"]
+__all__ = [
+    "Progress",
+    "Replayed",
+    "Rows",
+    "ask",
+    "replay",
+    "replay_pier",
+    "run_boot",
+    "show_progress",
+]
 
 ROWS_MAX = 2_048
 BYTES_MAX = 8 << 20
@@ -138,8 +155,11 @@ async def replay(
     on_progress: Callable[[Progress], None] | None = None,
     save_s: float = SAVE_S,
     save_at_end: bool = True,
+    halt: Callable[[], bool] | None = None,
 ) -> Replayed:
     """Play the log from the serf's event up to `until` (default: its end).
+
+    When `halt` says so, it stops early, and saves.
 
     :raises TreadleError: replay-diverged, replay-crashed, serf-died,
         serf-spoke-nonsense, log-gap, ...
@@ -147,10 +167,10 @@ async def replay(
     assert lord.ripe is not None
     start = lord.ripe.event
     last = log.last if until is None else min(until, log.last)
-    run = _Run(lord, log, thread, life, start, last, save_s, on_progress)
+    run = _Run(lord, log, thread, life, start, last, save_s, on_progress, halt)
     if last > start:
         await run.play()
-    if save_at_end and run.saved < run.event:
+    if (save_at_end or run.event < last) and run.saved < run.event:
         await run.save()
     elapsed = time.monotonic() - run.began
     return Replayed(
@@ -169,6 +189,7 @@ class _Run:
         last: int,
         save_s: float,
         on_progress: Callable[[Progress], None] | None,
+        halt: Callable[[], bool] | None,
     ) -> None:
         assert lord.ripe is not None
         self.serf = _Serf(lord)
@@ -181,6 +202,7 @@ class _Run:
         self.last = last
         self.save_s = save_s
         self.on_progress = on_progress
+        self.halt = halt or _never
         self.began = self.save_time = time.monotonic()
         self.flight: deque[Play] = deque()
 
@@ -188,13 +210,16 @@ class _Run:
         following = self.start + 1
         rows = await self._read(following)
         while rows or self.flight:
+            if self.halt():
+                rows = []
             while rows and len(self.flight) < FRAMES_MAX:
                 self._send(following, rows)
                 following += len(rows)
                 rows = []
                 if following <= self.last:
                     rows = await self._read(following)
-            self._take(await self.serf.answer())
+            if self.flight:
+                self._take(await self.serf.answer())
             failpoint.hit("replay.frame")
             if time.monotonic() - self.save_time >= self.save_s and rows:
                 while self.flight:
@@ -267,6 +292,10 @@ class _Run:
         self.on_progress(Progress(self.event, self.last, rate, left, note))
 
 
+def _never() -> bool:
+    return False
+
+
 def _stuck(plea: Stuck, play: Play) -> TreadleError:
     if plea.goof is None:
         return _diverged(plea.event, plea.expected, plea.actual)
@@ -325,3 +354,140 @@ def show_progress(out: TextIO | None = None) -> Callable[[Progress], None]:
 def _clock(seconds: float) -> str:
     whole = int(seconds)
     return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
+
+
+# --- replay and boot ----------------------------------------------------------
+
+
+async def replay_pier(options: ReplayOptions) -> int:
+    """`treadle replay`: the log through a serf, and a snapshot of the end.
+
+    Returns the exit code: 1 where it was interrupted (and saved).
+    """
+    with open_pier(options.pier, run=False) as pier:
+        image = pier.layout.image
+        last = pier.log.last
+        until = last if options.until is None else min(options.until, last)
+        path = image
+        if options.from_scratch:
+            # The old snapshot stays until the new one is whole.
+            path = image.with_name(image.name + ".replay")
+            path.unlink(missing_ok=True)
+        shown = None if options.json else show_progress()
+        done, ended = await _play_through(pier, path, until, shown)
+        if options.from_scratch:
+            if done.event == last and done.snapshot == last:
+                path.replace(image)
+                sync_directory(image.parent)
+            else:
+                path.unlink(missing_ok=True)
+        _print_replayed(options, done, last)
+        return 0 if ended else EXIT_FAULT
+
+
+def _print_replayed(options: ReplayOptions, done: Replayed, last: int) -> None:
+    if options.json:
+        value = {
+            "event": done.event,
+            "mug": f"{done.mug:08x}",
+            "events_per_second": round(done.events_per_second, 1),
+            "replayed": done.count,
+            "seconds": round(done.elapsed_s, 3),
+            "snapshot_event": done.snapshot,
+            "last": last,
+        }
+        print(json.dumps(value), flush=True)
+        return
+    print(
+        f"replayed {done.count:,} events in {done.elapsed_s:.1f} s "
+        f"({done.events_per_second:,.0f}/s): event {done.event:,} of {last:,}, "
+        f"mug {done.mug:08x}",
+        flush=True,
+    )
+
+
+async def run_boot(pier: Pier) -> tuple[int, int]:
+    """All rows of a fresh pier's log through a serf; a snapshot of the end.
+
+    :raises TreadleError: replay-crashed, serf-died, boot-failed, ...
+    """
+    done, ended = await _play_through(pier, pier.layout.image, pier.log.last, None)
+    if not ended or done.snapshot != pier.log.last:
+        raise TreadleError("boot-failed", "there is no snapshot of the new ship")
+    # Effects of the boot are nobody's: there is nothing to be unsure of.
+    mark = ReleasedMark(pier.layout.urb / "released", pier.identity)
+    mark.close(done.event, clean=True)
+    return done.event, done.mug
+
+
+async def _play_through(
+    pier: Pier,
+    image: Path,
+    until: int,
+    on_progress: Callable[[Progress], None] | None,
+) -> tuple[Replayed, bool]:
+    """Serf, replay, snapshot, serf's end. Interrupted, it saves where it is.
+
+    Returns what was done, and whether it got to `until`.
+    """
+    thread = LogThread()
+    halt = trio.Event()
+    spec = SerfSpec(
+        image=image,
+        ship=pier.ship,
+        log=pier.identity,
+        event_max=pier.log.last,
+        lock_fd=pier.lock_descriptor,
+        handshake_s=600,
+    )
+
+    async def signals(task_status: trio.TaskStatus[None]) -> None:
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as numbers:
+            task_status.started()
+            async for _ in numbers:
+                halt.set()
+
+    try:
+        # What is visible in the log may not be durable yet: no snapshot may
+        # be ahead of it.
+        await thread.run(lambda: _sync_log(pier))
+        async with trio.open_nursery() as nursery:
+            await nursery.start(signals)
+            lord = await Lord.start(nursery, spec, on_line=_print_line)
+            assert lord.ripe is not None
+            if lord.ripe.event > until:
+                raise TreadleError(
+                    "usage",
+                    f"the snapshot is at event {lord.ripe.event} already, after "
+                    f"event {until}",
+                    "give --from-scratch to replay from the start",
+                )
+            done = await replay(
+                lord,
+                pier.log,
+                thread,
+                life=pier.meta.life,
+                until=until,
+                on_progress=on_progress,
+                halt=halt.is_set,
+            )
+            await lord.stop()
+            nursery.cancel_scope.cancel()
+    finally:
+        await thread.close()
+    return done, done.event >= until
+
+
+def _sync_log(pier: Pier) -> None:
+    for epoch in pier.log.epochs:
+        descriptor = os.open(epoch.path / "data.mdb", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fdatasync(descriptor)
+        except OSError as error:
+            raise explain_disk(error, epoch.path, "syncing the log") from error
+        finally:
+            os.close(descriptor)
+
+
+def _print_line(text: str) -> None:
+    print(f"serf: {text}", file=sys.stderr, flush=True)

@@ -180,6 +180,10 @@ class Spine:
         self.pipeline.close(why)
         self._release()
 
+    def settle(self) -> None:
+        """Tell those who wait what there is to tell."""
+        self._release()
+
     async def drain(self) -> None:
         """Wait until all that was admitted is released (or the ship failed)."""
         while not self.pipeline.is_idle and not self.failed.is_set():

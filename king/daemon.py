@@ -1,0 +1,847 @@
+"""A ship, from its pier's lock to its last word.
+
+What it is: the one place that opens everything, in order, and closes it, in
+    order; and the wiring: which driver holds which capabilities.
+Owns: one nursery tree; the reason why the ship stops, and its exit code.
+Invariants, order of start: pier locks, log settled, serf, replay, report,
+    %wyrd, drivers with their born events, live. Order of the end: admission
+    closed, work drained, snapshot, serf, drivers, log, locks. Every step of
+    the end has a deadline; what is late is cut off, which is always safe.
+Limits: see king.config.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from king import failpoint
+from king.boot import wyrd_card
+from king.config import RUNTIME, ReplayOptions, RunOptions, runtime_version
+from king.disk import free_bytes
+from king.drivers.behn import behn
+from king.drivers.conn import conn
+from king.drivers.wire import ovum, ovum_of_jam
+from king.errors import TreadleError
+from king.event import Effect, Fact, Failure, Outcome
+from king.log_thread import LogThread
+from king.lord import Death, Lord, SerfSpec
+from king.maintain import keep_saving
+from king.pier import Pier, open_pier
+from king.pipeline import Ask, Limits, Pipeline, Poke, head_time
+from king.released import ReleasedMark
+from king.replay import Replayed, replay_pier, show_progress
+from king.replay import replay as play_log
+from king.report import Recovery, keep_repro, write_beside
+from king.router import ORDER, Channel, Injector, Router
+from king.spine import LogWriter, Spine, World
+from king.status import Rate, pipeline_status
+from proto import fast
+from proto.cord import cord, cord_text, da_from_unix, path_text, ship_text, uv_text
+from proto.errors import CueError
+from proto.jam import cue
+from proto.message import Gauge, Gauged, Pack, Packed, Saved, Slog
+from proto.mug import mug
+from proto.noun import Cell, Noun, noun
+
+__all__ = ["listen_unix", "replay", "run"]
+
+DRAIN_S = 10.0
+SAVE_S = 60.0
+DRIVERS_S = 5.0
+SAVE_EVENTS = 10_000
+"""A replay longer than this ends in a snapshot."""
+BORN_S = 2.0
+SECOND_INTERRUPT_S = 2.0
+LOST_MAX = 100
+
+
+class Clock:
+    """Wall time as @da."""
+
+    def now(self) -> int:
+        return da_from_unix(time.time_ns())
+
+
+class Instance:
+    """This run of the king ("sev" in the specification)."""
+
+    def __init__(self, now: int) -> None:
+        self._number = mug(now)
+
+    @property
+    def number(self) -> int:
+        return self._number
+
+    @property
+    def knot(self) -> str:
+        return uv_text(self._number)
+
+
+def run(options: RunOptions) -> int:
+    """Run a ship until it stops; the exit code.
+
+    :raises TreadleError: where it could not start, or had to stop.
+    """
+    return _sole(partial(_run, options))
+
+
+def replay(options: ReplayOptions) -> int:
+    """`treadle replay`: the log through a serf, and a snapshot of the end.
+
+    :raises TreadleError: replay-diverged, replay-crashed, ...
+    """
+    return _sole(partial(replay_pier, options))
+
+
+def _sole(main: Callable[[], Awaitable[int]]) -> int:
+    """Run under trio; out of a group of errors, raise the one that matters."""
+    try:
+        return trio.run(main)
+    except BaseExceptionGroup as group:
+        error = _first_fault(group)
+        if error is None:
+            raise
+        raise error from group
+
+
+def _first_fault(group: BaseException) -> BaseException | None:
+    """The TreadleError in a tree of groups, or the KeyboardInterrupt."""
+    found: BaseException | None = None
+    waiting = [group]
+    while waiting:
+        error = waiting.pop()
+        if isinstance(error, BaseExceptionGroup):
+            waiting.extend(error.exceptions)
+        elif isinstance(error, TreadleError):
+            return error
+        elif isinstance(error, KeyboardInterrupt):
+            found = error
+    return found
+
+
+# --- the ship ---------------------------------------------------------------
+
+
+async def _run(options: RunOptions) -> int:
+    with open_pier(options.pier) as pier:
+        ship = _Ship(options, pier)
+        return await ship.live()
+
+
+class _Ship:
+    """One run of one ship."""
+
+    def __init__(self, options: RunOptions, pier: Pier) -> None:
+        self.options = options
+        self.pier = pier
+        self.layout = pier.layout
+        self.clock = Clock()
+        self.instance = Instance(self.clock.now())
+        self.state = "starting"
+        self.recovery = Recovery(notes=list(pier.notes))
+        self.http: str | None = None
+        self.http_ports: dict[str, int] = {}
+        self.snapshot_event = 0
+        self.rate = Rate()
+        self.began = 0  # the event at which this run began
+        self.memory: dict[str, int] = {}
+        self.code = 0
+        self.fault: TreadleError | None = None
+        self.live_drivers: set[str] = set()
+        self.printer: Callable[[str, int], None] = _print_error
+        self.interrupts: Callable[[], None] | None = None  # ^C for the terminal
+        self.slog_sinks: list[Callable[[int, bytes], None]] = []
+        self._stop = trio.Event()
+        self._lost = 0
+        self._muted = 0
+        self._gauging = False
+        self._running: set[str] = set()
+        self._interrupted_at = -10.0
+        self._replaying = False
+        self._startup: trio.CancelScope | None = None
+        self._channels: list[Channel] = []
+        self.mark: ReleasedMark
+        self.thread: LogThread
+        self.spine: Spine
+        self.router: Router
+        self.serfs: trio.Nursery
+
+    # --- words ----------------------------------------------------------------
+
+    def log(self, text: str, *, priority: int = 0) -> None:
+        """Tell people: above the prompt, or on stderr."""
+        self.printer(text, priority)
+
+    def tell(self, text: str) -> None:
+        self.log(text)
+
+    def stop(self, why: str, code: int = 0) -> None:
+        """Begin to stop, once. Returns at once."""
+        if self._stop.is_set():
+            return
+        self.code = code
+        if why:
+            self.log(why)
+        self._stop.set()
+        if self._startup is not None and not self._replaying:
+            self._startup.cancel()
+
+    def fail(self, error: TreadleError) -> None:
+        """Stop because of a fault: its code is the exit code."""
+        if self.fault is None:
+            self.fault = error
+        self.stop("", error.exit_code)
+
+    # --- from start to end ----------------------------------------------------
+
+    async def live(self) -> int:
+        self.thread = LogThread()
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self._signals)
+                async with trio.open_nursery() as self.serfs:
+                    with trio.CancelScope() as self._startup:
+                        await self._start()
+                    started = not (
+                        self._startup.cancelled_caught or self._stop.is_set()
+                    )
+                    self._startup = None
+                    if started:
+                        await self._work()
+                    self.serfs.cancel_scope.cancel()
+                nursery.cancel_scope.cancel()
+        finally:
+            await self.thread.close()
+        if self.fault is not None:
+            raise self.fault
+        return self.code
+
+    async def _start(self) -> None:
+        """Up to a serf that has caught up, and the report of it."""
+        began = time.monotonic()
+        pier, report = self.pier, self.recovery
+        await self.thread.run(pier.log.settle)
+        log = pier.log
+        self.mark = ReleasedMark(self.layout.urb / "released", pier.identity)
+        report.released, report.clean = self.mark.before, self.mark.clean
+        report.log_first, report.log_last = log.first, log.last
+        report.log_bytes = log.size_bytes()
+        lord = await self._spawn(self.options.verify)
+        assert lord.ripe is not None
+        report.snapshot_event = lord.ripe.event
+        report.snapshot_generation = lord.ripe.generation
+        report.fell_back = lord.ripe.fell_back
+        report.snapshot_note = lord.ripe.note
+        replayed = await self._catch_up(lord)
+        report.add_replay(replayed)
+        if self._stop.is_set():
+            return
+        report.seconds = time.monotonic() - began
+        self.snapshot_event = replayed.snapshot
+        self._tell_report()
+        rows = log.read(log.last, 1) if log.last else []
+        last_time = (head_time(rows[0].job) or 0) if rows else 0
+        self.began = log.last
+        self.mark.begin(log.last)
+        self._wire_spine(log.last, last_time, replayed.mug)
+        self.spine.adopt(lord, log.last)
+
+    def _tell_report(self) -> None:
+        report = self.recovery
+        write_beside(self.layout.urb / "recovery.json", report.as_json())
+        if self.options.json:
+            print(json.dumps({"recovery": report.as_json()}), flush=True)
+        for line in report.lines():
+            self.log(f"recovery: {line}")
+
+    def _spec(self, verify: bool) -> SerfSpec:
+        return SerfSpec(
+            image=self.layout.image,
+            ship=self.pier.ship,
+            log=self.pier.identity,
+            event_max=self.pier.log.last,
+            verify=verify,
+            lock_fd=self.pier.lock_descriptor,
+            handshake_s=600.0 if verify else 60.0,
+        )
+
+    async def _spawn(self, verify: bool) -> Lord:
+        return await Lord.start(
+            self.serfs,
+            self._spec(verify),
+            on_slog=self._slog,
+            on_line=lambda line: self.log(f"serf: {line}"),
+        )
+
+    async def _catch_up(self, lord: Lord) -> Replayed:
+        assert lord.ripe is not None
+        self._replaying = True
+        try:
+            return await play_log(
+                lord,
+                self.pier.log,
+                self.thread,
+                life=self.pier.meta.life,
+                on_progress=None if self.options.json else show_progress(),
+                save_at_end=self.pier.log.last - lord.ripe.event > SAVE_EVENTS,
+                halt=self._stop.is_set,
+            )
+        finally:
+            self._replaying = False
+
+    async def _revive(self, verify: bool) -> Lord:
+        """For the spine: another serf, caught up."""
+        self.state = "recovering"
+        lord = await self._spawn(verify)
+        try:
+            replayed = await self._catch_up(lord)
+        except BaseException:
+            lord.kill("it could not catch up")
+            raise
+        self.snapshot_event = replayed.snapshot
+        self.state = "live"
+        return lord
+
+    def _wire_spine(self, event: int, last_time: int, kernel_mug: int) -> None:
+        limits = self.options.limits
+        pipeline = Pipeline(
+            ORDER,
+            event=event,
+            last_time=last_time,
+            stamp=fast.stamp,
+            mug=kernel_mug,
+            limits=Limits(deadline_ms=limits.event_deadline_ms),
+        )
+        self.router = Router(self._lost_effect)
+        world = World(
+            now=self.clock.now,
+            hand=self._hand,
+            released=self._released,
+            revive=self._revive,
+            buried=self._buried,
+            quarantine=self._quarantine,
+            tell=self.tell,
+        )
+        log = self.pier.log
+        folder = self.layout.log_dir
+        writer = LogWriter(
+            log.append, lambda: free_bytes(folder), limits.disk_low_water_bytes
+        )
+        self.spine = Spine(pipeline, writer, self.thread, world)
+        self.lanes = {lane.name: lane for lane in pipeline.lanes}
+        self.fore = self._injector("fore")
+        self.hind = self._injector("hind")
+
+    async def _work(self) -> None:
+        """From a caught-up serf to the end."""
+        async with trio.open_nursery() as spine_nursery:
+            spine_nursery.start_soon(self.spine.run)
+            spine_nursery.start_soon(self._watch_faults)
+            async with trio.open_nursery() as drivers:
+                self._drivers = drivers
+                drivers.start_soon(self._bring_up)
+                await self._stop.wait()
+                await self._shut_down()
+                drivers.cancel_scope.cancel()
+            spine_nursery.cancel_scope.cancel()
+
+    async def _bring_up(self) -> None:
+        """%wyrd, drivers with their born events, and then live."""
+        await self._wyrd()
+        await self._start_drivers()
+        self._drivers.start_soon(
+            partial(
+                keep_saving,
+                self.spine,
+                interval_s=self.options.snapshot_interval_s,
+                saved=self._saved,
+                tell=self.tell,
+            )
+        )
+        if self._stop.is_set():
+            return
+        # What lives now lives long: leave it out of collections.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 50)
+        self.state = "live"
+        name = ship_text(self.pier.manifest.ship)
+        self.log(f"{name} ({self.pier.log.last}): live")
+        if self.options.json:
+            print(json.dumps({"live": self.status()}), flush=True)
+        _notify("READY=1")
+
+    async def _watch_faults(self) -> None:
+        await self.spine.failed.wait()
+        assert self.spine.fault is not None
+        self.fail(self.spine.fault)
+
+    async def _shut_down(self) -> None:
+        """The order of the end. Every step may be late, none may hang."""
+        failpoint.hit("stop.before")
+        self.state = "stopping"
+        _notify("STOPPING=1")
+        spine = self.spine
+        began = trio.current_time()
+        budget = self.options.limits.shutdown_s
+        # 1. Take nothing new; finish what was taken.
+        spine.stop_admission("the ship is stopping")
+        with trio.move_on_after(min(DRAIN_S, budget / 2)) as scope:
+            await spine.drain()
+        if scope.cancelled_caught:
+            self.log("an event is still running: interrupting it")
+            spine.interrupt()
+            with trio.move_on_after(2):
+                await spine.drain()
+        # 2. A snapshot, if there is something to save.
+        drained = spine.pipeline.is_idle and spine.fault is None
+        if drained and spine.pipeline.committed > self.snapshot_event:
+            with trio.move_on_after(SAVE_S):
+                try:
+                    saved = await spine.save()
+                except TreadleError as error:
+                    self.log(f"no snapshot at the end: {error.message}")
+                else:
+                    if saved is not None:
+                        self._saved(saved)
+        # 3. The serf.
+        spine.stopping = True
+        if spine.lord is not None:
+            left = budget - (trio.current_time() - began)
+            await spine.lord.stop(exit_s=max(1.0, min(5.0, left)))
+        # 4. Whoever still waits is told; commits that were begun end.
+        spine.pipeline.abandon("the ship is stopping")
+        with trio.CancelScope(shield=True):
+            await self.thread.run(_nothing)
+        spine.settle()
+        # 5. Drivers see the end of their effects, and have a moment to flush.
+        for channel in self._channels:
+            channel.close()
+        with trio.move_on_after(DRIVERS_S):
+            while self._running:
+                await trio.sleep(0.01)
+        self.mark.close(
+            self.router.watermark(spine.pipeline.released),
+            clean=self.fault is None and drained,
+        )
+
+    # --- signals --------------------------------------------------------------
+
+    async def _signals(self, task_status: trio.TaskStatus[None]) -> None:
+        wanted = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+        with trio.open_signal_receiver(*wanted) as signals:
+            task_status.started()
+            async for number in signals:
+                if number == signal.SIGINT:
+                    self._on_interrupt()
+                elif self._stop.is_set():
+                    if self._startup is not None:
+                        self._startup.cancel()
+                    self.log("already stopping")
+                else:
+                    self.stop(f"{signal.Signals(number).name}: stopping")
+
+    def _on_interrupt(self) -> None:
+        """First ^C: the event that runs, or the guest's business; a second
+        one soon after, or nothing to interrupt: stop."""
+        now = trio.current_time()
+        again = now - self._interrupted_at < SECOND_INTERRUPT_S
+        self._interrupted_at = now
+        if again or self.state != "live":
+            self.stop("interrupt: stopping")
+        elif self.spine.interrupt():
+            self.log("interrupting the event that runs")
+        elif self.interrupts is not None:
+            self.interrupts()
+        else:
+            self.stop("interrupt: stopping")
+
+    # --- what the spine tells -------------------------------------------------
+
+    def _hand(self, event: int, effects: tuple[Effect, ...]) -> None:
+        if event == self._muted:
+            self._hand_wyrd(effects)
+        else:
+            self.router.hand(event, effects)
+
+    def _released(self, event: int) -> None:
+        self.mark.set(self.router.watermark(event))
+        self.rate.add(event, self.began)
+
+    def _drained(self) -> None:
+        self.mark.set(self.router.watermark(self.spine.pipeline.released))
+
+    def _saved(self, saved: Saved) -> None:
+        self.snapshot_event = saved.event
+
+    def _buried(self, death: Death, suspect: Poke | Ask | None) -> None:
+        for line in death.lines():
+            self.log(line, priority=2)
+        if type(suspect) is Poke:
+            what = f"%{suspect.ovum.tag} on {path_text(suspect.ovum.wire)}"
+            self.log(f"  it was at {what}, after event {death.event}", priority=2)
+        self.recovery.notes.append(f"serf died: {death.cause}")
+
+    def _quarantine(self, poke: Poke, death: Death) -> str:
+        pipeline = self.spine.pipeline
+        folder = self.layout.bundles
+        bundle = keep_repro(folder, poke, death, pipeline.computed, pipeline.mug)
+        self.log(
+            f"quarantined %{poke.ovum.tag} on {path_text(poke.ovum.wire)}, which "
+            f"killed the serf three times; to look into it: {bundle}",
+            priority=3,
+        )
+        return str(bundle)
+
+    def _slog(self, slog: Slog) -> None:
+        for sink in self.slog_sinks:
+            sink(slog.priority, slog.tank)
+        if not self.slog_sinks:
+            self.log(_plain_tank(slog.tank), priority=slog.priority)
+
+    def _lost_effect(self, effect: Effect) -> None:
+        self._lost += 1
+        if self._lost <= LOST_MAX:
+            wire = path_text(tuple(k.decode("utf-8", "replace") for k in effect.wire))
+            tag = effect.tag.decode("utf-8", "replace")
+            self.log(f"kick: lost %{tag} on {wire}")
+            if self._lost == LOST_MAX:
+                self.log("kick: further lost effects are only counted")
+
+    # --- drivers --------------------------------------------------------------
+
+    def _injector(self, name: str, targets: frozenset[str] | None = None) -> Injector:
+        lane = self.lanes[name]
+        return Injector(self.spine.pipeline, lane, self.spine.pump, targets)
+
+    def _channel(self, name: str, *heads: bytes) -> Channel:
+        """A channel for the effects whose wire begins with one of `heads`."""
+        channel = Channel(self.lanes[name])
+        channel.on_drained = self._drained
+        self._channels.append(channel)
+        self.router.add(name, _takes(frozenset(heads)), channel.put, channel)
+        return channel
+
+    async def _start_drivers(self) -> None:
+        """In the fixed order; the born event of one before that of the next."""
+        self._add_own_routes()
+        arvo = ("", "arvo")
+        entropy = int.from_bytes(os.urandom(64), "little")
+        await self.fore.submit(ovum(arvo, "wack", entropy))
+        await self.fore.submit(ovum(arvo, "verb", noun(0, 1)))
+        await self._launch("conn", self._conn())
+        await self._launch(
+            "behn",
+            partial(
+                behn,
+                inject=self._injector("behn", frozenset("b")),
+                effects=self._channel("behn", b"behn"),
+                clock=self.clock,
+                instance=self.instance,
+                log=self.log,
+            ),
+        )
+
+    async def _launch(self, name: str, driver: Callable[..., Awaitable[None]]) -> None:
+        """Start a driver; wait until it is live, or has offered its born event
+        (some are live only when the kernel has configured them)."""
+        lane = self.lanes[name]
+        live = trio.Event()
+        self._drivers.start_soon(self._run_driver, name, driver, live)
+        with trio.move_on_after(BORN_S):
+            while not lane.offered and not live.is_set():
+                await trio.sleep(0.002)
+
+    async def _run_driver(
+        self, name: str, driver: Callable[..., Awaitable[None]], live: trio.Event
+    ) -> None:
+        self._running.add(name)
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(driver)
+                self.live_drivers.add(name)
+                live.set()
+        except Exception as group:
+            error = _first_fault(group)
+            if not isinstance(error, TreadleError):
+                for line in traceback.format_exception(group):
+                    self.log(line.rstrip(), priority=3)
+                error = TreadleError(
+                    "failed",
+                    f"the {name} driver crashed: {_first_cause(group)!r}",
+                    "this is a bug of treadle; the log is whole: start it again",
+                )
+            self.fail(error)
+        else:
+            if not self._stop.is_set():
+                self.stop(f"{name}: the end; stopping")
+        finally:
+            self.live_drivers.discard(name)
+            self._running.discard(name)
+
+    def _conn(self) -> Callable[..., Awaitable[None]]:
+        return partial(
+            conn,
+            inject=self._injector("conn"),
+            effects=self._channel("conn", b"khan"),
+            peek=self.spine.peek,
+            listener=listen_unix(self.layout.conn_socket),
+            instance=self.instance,
+            log=self.log,
+            facts=self._facts(),
+            slow_facts={"/mass": self._mass},
+            urth=self._urth,
+        )
+
+    # --- effects that are the daemon's own --------------------------------------
+
+    def _add_own_routes(self) -> None:
+        add = self.router.add
+        add("fore", _is(b"term", b"logo"), self._on_logo)
+        add("fore", _is(b"term", b"pack", b"meld"), lambda _e, _f: self._urth("pack"))
+        add("fore", _is(b"arvo", b"mass"), _ignore)
+        if self.options.headless:
+            add("term", _takes(frozenset([b"term"])), _ignore)
+        add("hind", _tagged(b"exit"), lambda _e, _f: self.stop("<<<goodbye>>>"))
+        add("hind", _tagged(b"vega"), lambda _e, _f: self.log("<<<reset>>>"))
+        add("hind", _tagged(b"wend"), _ignore)
+        add("hind", _tagged(b"trim"), self._on_trim)
+
+    def _on_logo(self, _: int, effect: Effect) -> None:
+        try:
+            code = cue(effect.data)
+        except CueError:
+            code = 1
+        self.stop("<<<goodbye>>>", code & 0xFF if isinstance(code, int) else 1)
+
+    def _on_trim(self, _: int, effect: Effect) -> None:
+        """The kernel asks to be told: answered from a task of its own."""
+        trim = ovum_of_jam(("", "arvo"), "trim", effect.data)
+        self._drivers.start_soon(self.hind.submit, trim)
+
+    def _urth(self, what: str) -> None:
+        """Maintenance that someone outside asked for."""
+        if what == "pack":
+            self._drivers.start_soon(self._pack)
+        elif what == "stop":
+            self.stop("asked to stop")
+
+    async def _pack(self) -> None:
+        try:
+            plea = await self.spine.ask("pack", Pack, Packed)
+        except TreadleError as error:
+            self.log(f"pack: {error.message}")
+            return
+        if isinstance(plea, Packed):
+            gained = plea.bytes_before - plea.bytes_after
+            self.log(f"pack: gained {gained:,} bytes, {plea.bytes_after:,} remain")
+
+    # --- %wyrd ----------------------------------------------------------------
+
+    async def _wyrd(self) -> None:
+        """Who runs you, and what it offers. A kernel may refuse to hear it."""
+        card = wyrd_card(self.instance.knot, self.options.kelvins)
+        assert isinstance(card, Cell)
+        over = trio.Event()
+
+        def done(outcome: Outcome) -> None:
+            if isinstance(outcome, Fact):
+                self._muted = outcome.event  # its effects come next
+            elif isinstance(outcome, Failure):
+                motes = ", ".join(f"%{goof.mote}" for goof in outcome.goofs)
+                self.log(f"wyrd: the kernel does not negotiate versions ({motes})")
+            over.set()
+
+        await self.fore.submit(ovum(("", "arvo"), "wyrd", card.tail), done)
+        await over.wait()
+
+    def _hand_wyrd(self, effects: tuple[Effect, ...]) -> None:
+        """Effects of %wyrd are dropped, but for a kernel that is too new."""
+        for effect in effects:
+            if effect.tag == b"wend":
+                self.log("wyrd: the kernel asks for an older interface", priority=2)
+
+    # --- facts ----------------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        """All that people and programs may want to know, at once."""
+        pipeline = self.spine.pipeline
+        lord = self.spine.lord
+        self._refresh_gauge()
+        return {
+            "state": self.state,
+            "ship": ship_text(self.pier.manifest.ship),
+            "event": pipeline.committed,
+            "mug": f"{pipeline.mug:08x}",
+            "snapshot_event": self.snapshot_event,
+            "log_bytes": self.pier.log.size_bytes(),
+            "epochs": [epoch.path.name for epoch in self.pier.log.epochs],
+            "http": self.http,
+            "pid_king": os.getpid(),
+            "pid_serf": lord.pid if lord is not None else None,
+            "runtime": RUNTIME,
+            "starts": self.pier.manifest.generation,
+            "uptime_seconds": round(time.time() - self.recovery.started, 1),
+            "drivers": sorted(self.live_drivers),
+            "effects_lost": self._lost,
+            "memory": self.memory,
+            **pipeline_status(pipeline, self.rate),
+            "recovery": self.recovery.as_json(),
+        }
+
+    def _refresh_gauge(self) -> None:
+        """The next status will know the memory of now; this one does not wait."""
+        if not self._gauging and self.spine.lord is not None and self.state == "live":
+            self._gauging = True
+            self._drivers.start_soon(self._gauge)
+
+    async def _gauge(self) -> None:
+        try:
+            plea = await self.spine.ask("gauge", Gauge, Gauged)
+            if isinstance(plea, Gauged):
+                self.memory = dict(plea.values)
+        except TreadleError:
+            pass
+        finally:
+            self._gauging = False
+
+    async def _mass(self) -> Noun:
+        """`[%quac (list [name bytes kids])]`."""
+        await self._gauge()
+        rows = [noun(name, value, 0) for name, value in self.memory.items()]
+        return noun("quac", rows)
+
+    def _facts(self) -> Mapping[str, Callable[[], Noun]]:
+        return {
+            "/treadle/status": lambda: cord(json.dumps(self.status())),
+            "/live": lambda: 0 if self.state == "live" else 1,
+            "/who": lambda: self.pier.manifest.ship,
+            "/v": lambda: cord(runtime_version()),
+            "/port/ames": lambda: 0,
+            "/port/http": lambda: self.http_ports.get("http", 0),
+            "/port/htls": lambda: 0,
+            "/info": self._info,
+        }
+
+    def _info(self) -> Noun:
+        """The status as a mass: `[name & value]`, or `[name | masses]`."""
+        status = self.status()
+        numbers = [
+            noun(name, 0, value)
+            for name, value in status.items()
+            if isinstance(value, int) and not isinstance(value, bool) and value >= 0
+        ]
+        return noun("treadle", 1, numbers)
+
+
+# --- small parts --------------------------------------------------------------
+
+
+def listen_unix(path: Path) -> trio.SocketListener:
+    """Listen on a socket file, however long its path; a stale one is replaced.
+
+    :raises TreadleError: conn-failed
+    """
+    try:
+        path.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        # An address has room for 108 bytes: go by way of a descriptor.
+        folder = os.open(path.parent, os.O_PATH | os.O_CLOEXEC)
+        try:
+            listener.bind(f"/proc/self/fd/{folder}/{path.name}")
+        finally:
+            os.close(folder)
+        path.chmod(0o600)
+        listener.listen(128)
+    except OSError as error:
+        raise TreadleError(
+            "conn-failed", f"cannot listen on {path}: {error.strerror}"
+        ) from error
+    return trio.SocketListener(trio.socket.from_stdlib_socket(listener))
+
+
+def _takes(heads: frozenset[bytes]) -> Callable[[Effect], bool]:
+    def takes(effect: Effect) -> bool:
+        wire = effect.wire
+        if wire and not wire[0]:
+            wire = wire[1:]
+        return bool(wire) and wire[0] in heads
+
+    return takes
+
+
+def _is(head: bytes, *tags: bytes) -> Callable[[Effect], bool]:
+    on_wire = _takes(frozenset([head]))
+    return lambda effect: effect.tag in tags and on_wire(effect)
+
+
+def _tagged(tag: bytes) -> Callable[[Effect], bool]:
+    return lambda effect: effect.tag == tag
+
+
+def _ignore(_: int, effect: Effect) -> None:
+    pass
+
+
+def _nothing() -> None:
+    pass
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+_PREFIX = {1: ">   ", 2: ">>  ", 3: ">>> "}
+
+
+def _print_error(text: str, priority: int) -> None:
+    """The printer of a ship without a terminal."""
+    with contextlib.suppress(OSError):
+        print(_PREFIX.get(priority, "") + text, file=sys.stderr, flush=True)
+
+
+def _plain_tank(tank: bytes) -> str:
+    """A tank without a kernel to print it: cords and leaves only."""
+    try:
+        value = cue(tank) if len(tank) < 1 << 16 else 0
+    except CueError:
+        return "%slog-bad-tank"
+    if isinstance(value, int):
+        return cord_text(value)
+    if value.head == cord("leaf"):
+        letters = []
+        rest = value.tail
+        while isinstance(rest, Cell) and isinstance(rest.head, int):
+            letters.append(chr(rest.head) if rest.head < 0x110000 else "?")
+            rest = rest.tail
+        return "".join(letters)
+    return "(a slog that needs a printer)"
+
+
+def _notify(state: str) -> None:
+    """Tell systemd, if it listens."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    with (
+        contextlib.suppress(OSError),
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out,
+    ):
+        out.connect("\0" + address[1:] if address[0] == "@" else address)
+        out.send(state.encode())

@@ -1,0 +1,71 @@
+"""Status is a value: one structure for the CLI, the socket and the page.
+
+Owns: counters of this run that nobody else keeps.
+Limits: the rate is over the last WINDOW_S seconds, sampled at releases.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from typing import Any
+
+from king.pipeline import Pipeline
+
+__all__ = ["Rate", "pipeline_status"]
+
+WINDOW_S = 10.0
+
+
+class Rate:
+    """Events per second, lately. Costs one clock read a call."""
+
+    def __init__(self) -> None:
+        self._samples: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
+        self._count = 0
+
+    def add(self, event: int, began: int) -> None:
+        """Events up to `event` were released; the run began at `began`."""
+        now = time.monotonic()
+        self._count = event - began
+        if now - self._samples[-1][0] >= 0.25:
+            self._samples.append((now, self._count))
+            while now - self._samples[0][0] > WINDOW_S:
+                self._samples.popleft()
+
+    @property
+    def total(self) -> int:
+        return self._count
+
+    def per_second(self) -> float:
+        now = time.monotonic()
+        recent = [at for at in self._samples if now - at[0] <= WINDOW_S]
+        if not recent:
+            return 0.0
+        began, count = recent[0]
+        return (self._count - count) / max(now - began, 0.25)
+
+
+def pipeline_status(pipeline: Pipeline, rate: Rate) -> dict[str, Any]:
+    """What goes on between the drivers and the log."""
+    return {
+        "queues": {
+            lane.name: {
+                "events": lane.events,
+                "bytes": lane.bytes,
+                "waiting": len(lane.queue),
+                "lagging": lane.lagging,
+            }
+            for lane in pipeline.lanes
+            if lane.events or lane.lagging
+        },
+        "in_flight": len(pipeline.flight),
+        "uncommitted": pipeline.computed - pipeline.committed,
+        "refusing": pipeline.refusing,
+        "failed_events": pipeline.failures,
+        "commits": pipeline.batches,
+        "events_this_run": rate.total,
+        "events_per_second": round(rate.per_second(), 1),
+        "pid_king": os.getpid(),
+    }
