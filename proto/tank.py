@@ -1,0 +1,130 @@
+"""Tanks: the pretty-printing trees in which a kernel says things. Pure.
+
+A tank is a cord, `[%leaf tape]`, `[%palm [mid open close..] tanks]` or `[%rose
+[mid open close] tanks]`. What does not fit the width is set one part a line,
+indented. No recursion; a noun that is no tank is shown as a noun.
+"""
+
+from __future__ import annotations
+
+from proto.cord import cord, cord_text
+from proto.noun import Cell, Noun, items
+from proto.text import render
+
+__all__ = ["clean", "tang_lines", "tank_lines"]
+
+_LEAF = cord("leaf")
+_PALM = cord("palm")
+_ROSE = cord("rose")
+_LINES_MAX = 2000
+
+
+def clean(text: str) -> str:
+    """Text that cannot steer a terminal: control characters become `?`."""
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c >= " " and not "\x7f" <= c <= "\x9f" else " " if c == "\t" else "?"
+        for c in text
+    )
+
+
+def _tape(n: Noun) -> str:
+    """A tape: list of UTF-8 bytes, or of code points, or a cord."""
+    if not isinstance(n, Cell):
+        return cord_text(n)
+    values = items(n)
+    parts = [value for value in values if not isinstance(value, Cell)]
+    if len(parts) != len(values) or any(part > 0x10FFFF for part in parts):
+        raise ValueError("not a tape")
+    if all(part < 256 for part in parts):
+        return bytes(parts).decode("utf-8", "replace")
+    return "".join(map(chr, parts))
+
+
+def _take(tank: Noun) -> tuple[str, str, str, list[Noun]] | str:
+    """A leaf's text, or (open, middle, close, parts)."""
+    try:
+        if not isinstance(tank, Cell):
+            return cord_text(tank)
+        if tank.head == _LEAF:
+            return _tape(tank.tail)
+        if isinstance(tank.tail, Cell) and tank.head in (_PALM, _ROSE):
+            frame, parts = tank.tail.head, items(tank.tail.tail)
+            texts = []
+            for _ in range(3 if tank.head == _PALM else 2):
+                assert isinstance(frame, Cell)
+                texts.append(_tape(frame.head))
+                frame = frame.tail
+            texts.append(_tape(frame))
+            if tank.head == _PALM:
+                return texts[1] + texts[2], texts[0], texts[3], parts
+            return texts[1], texts[0], texts[2], parts
+    except (ValueError, AssertionError):
+        pass
+    return render(tank, 400)
+
+
+def _flat(tank: Noun, width: int) -> str | None:
+    """The tank on one line, or None where that is wider than `width`."""
+    out: list[str] = []
+    size = 0
+    stack: list[Noun | str] = [tank]
+    while stack:
+        item = stack.pop()
+        shape = item if isinstance(item, str) else _take(item)
+        if isinstance(shape, str):
+            out.append(shape)
+            size += len(shape)
+            if size > width:
+                return None
+            continue
+        opening, middle, closing, parts = shape
+        if len(parts) > width:
+            return None
+        stack.append(closing)
+        for index in range(len(parts) - 1, -1, -1):
+            stack.append(parts[index])
+            if index:
+                stack.append(middle)
+        stack.append(opening)
+    return "".join(out)
+
+
+def tank_lines(tank: Noun, width: int = 80) -> list[str]:
+    """Lay a tank out in lines of `width` (a long word may be cut over lines)."""
+    lines: list[str] = []
+    width = max(width, 20)
+    # Text that is ready, or a tank, and how far it is indented.
+    stack: list[tuple[Noun | str, int]] = [(tank, 0)]
+    while stack and len(lines) < _LINES_MAX:
+        item, indent = stack.pop()
+        room = max(width - indent, 20)
+        text = item if isinstance(item, str) else _flat(item, room)
+        if text is None:
+            assert not isinstance(item, str)
+            shape = _take(item)
+            if not isinstance(shape, str):
+                opening, _, closing, parts = shape
+                deeper = min(indent + 2, 40)
+                if closing:
+                    stack.append((closing, indent))
+                stack.extend((part, deeper) for part in reversed(parts))
+                if opening:
+                    stack.append((opening, indent))
+                continue
+            text = shape
+        for line in text.split("\n"):
+            line = clean(line)
+            for at in range(0, max(len(line), 1), room):
+                lines.append(" " * indent + line[at : at + room])
+    return lines
+
+
+def tang_lines(tang: Noun, width: int = 80) -> list[str]:
+    """A list of tanks, the last first: as Vere prints a trace."""
+    try:
+        tanks = items(tang)
+    except ValueError:
+        tanks = [tang]
+    return [line for tank in reversed(tanks) for line in tank_lines(tank, width)]
