@@ -428,6 +428,7 @@ class _Ship:
         with trio.CancelScope(shield=True):
             await self.thread.run(_nothing)
         spine.settle()
+        self.layout.conn_socket.unlink(missing_ok=True)
         # 5. Drivers see the end of their effects, and have a moment to flush.
         for channel in self._channels:
             channel.close()

@@ -46,9 +46,7 @@ def check_released(rig: Rig) -> None:
 async def test_events_are_logged_then_released_in_order(tmp_path: Path) -> None:
     async with open_rig(tmp_path) as rig:
         outcomes = await rig.many(rig.inject, [ovum("hello", n) for n in range(3000)])
-        assert [o.event for o in outcomes if isinstance(o, Fact)] == [
-            *range(1, 3001)
-        ]
+        assert [o.event for o in outcomes if isinstance(o, Fact)] == [*range(1, 3001)]
         await trio.testing.wait_all_tasks_blocked()
         assert [event for event, _ in rig.effects] == [*range(1, 3001)]
         assert rig.released == 3000
