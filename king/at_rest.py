@@ -14,6 +14,7 @@ from king.errors import TreadleError
 from king.log.epoch import open_log
 from king.manifest import read_manifest
 from king.pier import check_is_pier
+from proto.cord import ship_text
 
 __all__ = ["rest_status"]
 
@@ -30,7 +31,7 @@ def rest_status(root: Path) -> dict[str, Any]:
         rows = log.read(log.last, 1) if log.last else []
         value: dict[str, Any] = {
             "state": "stopped",
-            "ship": f"0x{log.meta.who:x}",
+            "ship": ship_text(log.meta.who),
             "event": log.last,
             "mug": f"{rows[0].mug:08x}" if rows and rows[0].mug else None,
             "snapshot_event": None,

@@ -229,7 +229,7 @@ def boot(
     try:
         pier = _make_pier(temporary, options.ship, len(pill.boot), rows)
         try:
-            event, mug = run_boot(pier)
+            event, mug = _compute(pier, run_boot)
             assert event == len(rows), (event, len(rows))
             # Under the lock, which tells others that this is no leftover.
             _publish(temporary, target)
@@ -243,6 +243,20 @@ def boot(
             shutil.rmtree(temporary, ignore_errors=True)
     seconds = time.monotonic() - started
     return Booted(target, options.ship, pill.name, event, mug, seconds)
+
+
+def _compute(pier: Pier, run_boot: RunBoot) -> tuple[int, int]:
+    """Run the rows; a crash here is the pill's fault, not the log's."""
+    try:
+        return run_boot(pier)
+    except TreadleError as error:
+        if error.code not in ("replay-crashed", "replay-diverged"):
+            raise
+        raise TreadleError(
+            "boot-failed",
+            f"the pill does not boot: {error.message}",
+            "is the pill whole, and meant for this kind of machine? nothing was kept",
+        ) from error
 
 
 def _check_target(target: Path) -> None:

@@ -14,14 +14,16 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from king.config import BootOptions, ReplayOptions, RunOptions, runtime_version
 from king.errors import EXIT_FAULT, TreadleError
 
 __all__ = ["main"]
+
+T = TypeVar("T")
 
 _TIMEOUT_S = 10.0
 _STOP_TIMEOUT_S = 60.0
@@ -43,8 +45,6 @@ def _run_options(args: argparse.Namespace) -> RunOptions:
 
 
 def _boot(args: argparse.Namespace) -> int:
-    import trio
-
     from king import boot, replay
     from proto.cord import ship_text
     from proto.errors import TextError
@@ -57,7 +57,7 @@ def _boot(args: argparse.Namespace) -> int:
         ) from error
     booted = boot.boot(
         BootOptions(pier=args.pier, ship=ship, pill=args.pill),
-        lambda pier: trio.run(replay.run_boot, pier),
+        lambda pier: _run_trio(replay.run_boot, pier),
         say=_say(args),
     )
     if args.json:
@@ -78,6 +78,23 @@ def _boot(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return 0 if args.no_run else _run(args)
+
+
+def _run_trio(function: Callable[..., Awaitable[T]], *args: object) -> T:
+    """Run under trio; out of a group of errors, raise the one that matters."""
+    import trio
+
+    try:
+        return trio.run(function, *args)
+    except BaseExceptionGroup as group:
+        waiting: list[BaseException] = [group]
+        while waiting:
+            error = waiting.pop()
+            if isinstance(error, BaseExceptionGroup):
+                waiting.extend(error.exceptions)
+            elif isinstance(error, TreadleError | KeyboardInterrupt):
+                raise error from group
+        raise
 
 
 def _ship(text: str) -> int:
