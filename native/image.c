@@ -1065,9 +1065,8 @@ static void plan_make(struct plan *plan, const struct nk_image *image,
 
 /* --- Saving: room ------------------------------------------------------- */
 
-/* The generation before base, whose slots a save must spare as well. An
- * ancestor has a smaller number and no later event; if its tables are bad it
- * is lost anyway. */
+/* The generation before base, whose slots a save must spare as well; if its
+ * tables are bad it is lost anyway. */
 static void find_previous(struct nk_image *image) {
     unsigned order[RING_COUNT], count = ring_order(image, order);
     char message[256];
@@ -1076,7 +1075,6 @@ static void find_previous(struct nk_image *image) {
     for (unsigned i = 0; i < count; i++) {
         const struct super *super = &image->supers[order[i]];
         if (super->generation >= image->base.number) continue;
-        if (super->event > image->base.event) continue;
         if (generation_read(image, super, &image->previous, NULL, message) == NK_OK) {
             return;
         }
@@ -1300,12 +1298,12 @@ static nk_status write_tables(struct nk_image *image, const struct nk_home *home
     return status;
 }
 
-/* Superblocks of a history that was given up: later than base, or refused.
- * They go before the new one comes, so that no later fall-back finds them. */
+/* Superblocks newer than base were refused: of events later than the log, a
+ * history that was given up, or damaged below. They go before the new one
+ * comes, so that no later fall-back finds them. */
 static bool is_stray(const struct nk_image *image, unsigned at) {
-    const struct super *super = &image->supers[at];
-    if (image->ring[at] != RING_GOOD) return false;
-    return super->generation > image->base.number || super->event > image->base.event;
+    return image->ring[at] == RING_GOOD &&
+           image->supers[at].generation > image->base.number;
 }
 
 static nk_status wipe_strays(struct nk_image *image, char message[256]) {
