@@ -31,10 +31,13 @@ import trio
 from king import failpoint
 from king.boot import wyrd_card
 from king.config import RUNTIME, ReplayOptions, RunOptions, runtime_version
+from king.console import Console, has_terminal
 from king.disk import free_bytes
 from king.drivers.behn import behn
 from king.drivers.conn import conn
-from king.drivers.wire import ovum, ovum_of_jam
+from king.drivers.http import Port, http
+from king.drivers.term import Printer, term
+from king.drivers.wire import ovum, ovum_of_jam, read_small
 from king.errors import TreadleError
 from king.event import Effect, Fact, Failure, Outcome
 from king.log_thread import LogThread
@@ -50,12 +53,11 @@ from king.router import ORDER, Channel, Injector, Router
 from king.spine import LogWriter, Spine, World
 from king.status import Rate, pipeline_status
 from proto import fast
-from proto.cord import cord, cord_text, da_from_unix, path_text, ship_text, uv_text
-from proto.errors import CueError
-from proto.jam import cue
+from proto.cord import cord, da_from_unix, path_text, ship_text, uv_text
 from proto.message import Gauge, Gauged, Pack, Packed, Saved, Slog
 from proto.mug import mug
 from proto.noun import Cell, Noun, noun
+from proto.tank import tank_lines
 
 __all__ = ["listen_unix", "replay", "run"]
 
@@ -137,6 +139,12 @@ def _first_fault(group: BaseException) -> BaseException | None:
 
 
 async def _run(options: RunOptions) -> int:
+    if not options.headless and not has_terminal():
+        raise TreadleError(
+            "usage",
+            "there is no terminal here (standard input and output are not one)",
+            "give --headless to run without one",
+        )
     with open_pier(options.pier) as pier:
         ship = _Ship(options, pier)
         return await ship.live()
@@ -154,7 +162,7 @@ class _Ship:
         self.state = "starting"
         self.recovery = Recovery(notes=list(pier.notes))
         self.http: str | None = None
-        self.http_ports: dict[str, int] = {}
+        self.http_port = 0
         self.snapshot_event = 0
         self.rate = Rate()
         self.began = 0  # the event at which this run began
@@ -162,9 +170,9 @@ class _Ship:
         self.code = 0
         self.fault: TreadleError | None = None
         self.live_drivers: set[str] = set()
-        self.printer: Callable[[str, int], None] = _print_error
-        self.interrupts: Callable[[], None] | None = None  # ^C for the terminal
-        self.slog_sinks: list[Callable[[int, bytes], None]] = []
+        self.console: Console | None = None
+        self.terminal: Printer | None = None
+        self.slogs = _Slogs()
         self._stop = trio.Event()
         self._lost = 0
         self._muted = 0
@@ -184,7 +192,10 @@ class _Ship:
 
     def log(self, text: str, *, priority: int = 0) -> None:
         """Tell people: above the prompt, or on stderr."""
-        self.printer(text, priority)
+        if self.terminal is not None:
+            self.terminal.print(text, priority)
+        else:
+            _print_error(text, priority)
 
     def tell(self, text: str) -> None:
         self.log(text)
@@ -348,7 +359,15 @@ class _Ship:
 
     async def _work(self) -> None:
         """From a caught-up serf to the end."""
+        with contextlib.ExitStack() as stack:
+            if not self.options.headless:
+                self.console = stack.enter_context(Console.opened())
+            await self._work_in_order()
+
+    async def _work_in_order(self) -> None:
         async with trio.open_nursery() as spine_nursery:
+            if self.console is not None:
+                spine_nursery.start_soon(self.console.watch)
             spine_nursery.start_soon(self.spine.run)
             spine_nursery.start_soon(self._watch_faults)
             async with trio.open_nursery() as drivers:
@@ -466,8 +485,8 @@ class _Ship:
             self.stop("interrupt: stopping")
         elif self.spine.interrupt():
             self.log("interrupting the event that runs")
-        elif self.interrupts is not None:
-            self.interrupts()
+        elif self.terminal is not None:
+            self.terminal.interrupt()
         else:
             self.stop("interrupt: stopping")
 
@@ -509,10 +528,16 @@ class _Ship:
         return str(bundle)
 
     def _slog(self, slog: Slog) -> None:
-        for sink in self.slog_sinks:
-            sink(slog.priority, slog.tank)
-        if not self.slog_sinks:
-            self.log(_plain_tank(slog.tank), priority=slog.priority)
+        try:
+            lines = tank_lines(read_small(slog.tank))
+        except ValueError:
+            lines = ["%slog-bad-tank"]
+        if self.terminal is not None:
+            self.terminal.slog(slog.priority, slog.tank)
+        else:
+            for line in lines:
+                _print_error(line, slog.priority)
+        self.slogs.publish(lines)
 
     def _lost_effect(self, effect: Effect) -> None:
         self._lost += 1
@@ -544,18 +569,10 @@ class _Ship:
         entropy = int.from_bytes(os.urandom(64), "little")
         await self.fore.submit(ovum(arvo, "wack", entropy))
         await self.fore.submit(ovum(arvo, "verb", noun(0, 1)))
+        await self._launch("term", self._term())
+        await self._launch("http", self._http())
         await self._launch("conn", self._conn())
-        await self._launch(
-            "behn",
-            partial(
-                behn,
-                inject=self._injector("behn", frozenset("b")),
-                effects=self._channel("behn", b"behn"),
-                clock=self.clock,
-                instance=self.instance,
-                log=self.log,
-            ),
-        )
+        await self._launch("behn", self._behn())
 
     async def _launch(self, name: str, driver: Callable[..., Awaitable[None]]) -> None:
         """Start a driver; wait until it is live, or has offered its born event
@@ -573,7 +590,9 @@ class _Ship:
         self._running.add(name)
         try:
             async with trio.open_nursery() as nursery:
-                await nursery.start(driver)
+                started = await nursery.start(driver)
+                if name == "term" and started is not None:
+                    self.terminal = started
                 self.live_drivers.add(name)
                 live.set()
         except Exception as group:
@@ -591,8 +610,49 @@ class _Ship:
             if not self._stop.is_set():
                 self.stop(f"{name}: the end; stopping")
         finally:
+            if name == "term":
+                self.terminal = None
             self.live_drivers.discard(name)
             self._running.discard(name)
+
+    def _term(self) -> Callable[..., Awaitable[None]]:
+        return partial(
+            term,
+            inject=self._injector("term", frozenset("d")),
+            effects=self._channel("term", b"term"),
+            console=self.console,
+            log=self.log,
+            put=self._put,
+            leave=lambda code: self.stop("<<<goodbye>>>", code),
+            maintain=self._maintain,
+            hung_up=lambda: self.stop("end of input: stopping"),
+            working=self._working,
+        )
+
+    def _http(self) -> Callable[..., Awaitable[None]]:
+        return partial(
+            http,
+            inject=self._injector("http", frozenset("e")),
+            effects=self._channel("http", b"http-server"),
+            listen=self._listen_http,
+            ports=self._note_ports,
+            clock=self.clock,
+            instance=self.instance,
+            log=self.log,
+            busy=lambda: bool(self.spine.pipeline.flight),
+            ship=ship_text(self.pier.manifest.ship),
+            slogs=self.slogs.subscribe,
+        )
+
+    def _behn(self) -> Callable[..., Awaitable[None]]:
+        return partial(
+            behn,
+            inject=self._injector("behn", frozenset("b")),
+            effects=self._channel("behn", b"behn"),
+            clock=self.clock,
+            instance=self.instance,
+            log=self.log,
+        )
 
     def _conn(self) -> Callable[..., Awaitable[None]]:
         return partial(
@@ -612,22 +672,11 @@ class _Ship:
 
     def _add_own_routes(self) -> None:
         add = self.router.add
-        add("fore", _is(b"term", b"logo"), self._on_logo)
-        add("fore", _is(b"term", b"pack", b"meld"), lambda _e, _f: self._urth("pack"))
         add("fore", _is(b"arvo", b"mass"), _ignore)
-        if self.options.headless:
-            add("term", _takes(frozenset([b"term"])), _ignore)
         add("hind", _tagged(b"exit"), lambda _e, _f: self.stop("<<<goodbye>>>"))
         add("hind", _tagged(b"vega"), lambda _e, _f: self.log("<<<reset>>>"))
         add("hind", _tagged(b"wend"), _ignore)
         add("hind", _tagged(b"trim"), self._on_trim)
-
-    def _on_logo(self, _: int, effect: Effect) -> None:
-        try:
-            code = cue(effect.data)
-        except CueError:
-            code = 1
-        self.stop("<<<goodbye>>>", code & 0xFF if isinstance(code, int) else 1)
 
     def _on_trim(self, _: int, effect: Effect) -> None:
         """The kernel asks to be told: answered from a task of its own."""
@@ -636,12 +685,13 @@ class _Ship:
 
     def _urth(self, what: str) -> None:
         """Maintenance that someone outside asked for."""
-        if what == "pack":
-            self._drivers.start_soon(self._pack)
+        if what in ("pack", "meld"):
+            self._drivers.start_soon(self._maintain, what)
         elif what == "stop":
             self.stop("asked to stop")
 
-    async def _pack(self) -> None:
+    async def _maintain(self, _: str) -> None:
+        """Collect now. (There is nothing to meld: nouns are shared as they come.)"""
         try:
             plea = await self.spine.ask("pack", Pack, Packed)
         except TreadleError as error:
@@ -650,6 +700,91 @@ class _Ship:
         if isinstance(plea, Packed):
             gained = plea.bytes_before - plea.bytes_after
             self.log(f"pack: gained {gained:,} bytes, {plea.bytes_after:,} remain")
+
+    # --- what drivers are given -------------------------------------------------
+
+    async def _put(self, path: tuple[bytes, ...], data: bytes) -> None:
+        """A file below .urb/put: /a/b/c is a/b.c."""
+        *folders, last = [part.decode("utf-8", "surrogateescape") for part in path]
+        name = f"{folders.pop()}.{last}" if folders else f".{last}"
+        folder = self.layout.put.joinpath(*folders)
+
+        def write() -> None:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(data)
+
+        try:
+            await trio.to_thread.run_sync(write)
+        except OSError as error:
+            self.log(f"term: cannot write {folder / name}: {error.strerror}")
+
+    def _working(self) -> str | None:
+        """What the event that runs is about, in a word; None if none runs."""
+        flight = self.spine.pipeline.flight
+        if not flight:
+            return None
+        head = flight[0]
+        if not isinstance(head, Poke) or head.lane.name == "term":
+            return ""
+        return head.ovum.wire[1] if len(head.ovum.wire) > 1 else head.ovum.tag
+
+    async def _listen_http(self, *, loopback: bool) -> trio.SocketListener:
+        """A listener on the port that was asked for; else on that of the last
+        run, or on the first that is free from 8080 on, or on any."""
+        host = "127.0.0.1" if loopback else self.options.http_host
+        fixed = self.options.http_port
+        if fixed is not None and not loopback:
+            choices = [fixed]
+        elif loopback:
+            choices = [12321, 0]
+        else:
+            choices = [*self._last_port(), *range(8080, 8090), 0]
+        reason = ""
+        for port in choices:
+            try:
+                listeners = await trio.open_tcp_listeners(port, host=host)
+            except OSError as error:
+                reason = error.strerror or str(error)
+                continue
+            for extra in listeners[1:]:
+                await extra.aclose()
+            return listeners[0]
+        raise TreadleError(
+            "port-busy",
+            f"cannot listen on {host} port {choices[0]}: {reason}",
+            "choose another with --http-port, or 0 for any",
+        )
+
+    @property
+    def _port_file(self) -> Path:
+        return self.layout.urb / "http.port"
+
+    def _last_port(self) -> list[int]:
+        with contextlib.suppress(OSError, ValueError):
+            port = int(self._port_file.read_text())
+            return [port] if 0 < port < 65536 else []
+        return []
+
+    def _note_ports(self, ports: tuple[Port, ...]) -> None:
+        """For `.http.ports`, the status, and the next run."""
+        with contextlib.suppress(OSError):
+            if not ports:
+                self.layout.http_ports.unlink(missing_ok=True)
+            else:
+                lines = [
+                    f"{port.number} {'secure' if port.secure else 'insecure'} "
+                    f"{'loopback' if port.loopback else 'public'}\n"
+                    for port in ports
+                ]
+                self.layout.http_ports.write_text("".join(lines))
+        self.http, self.http_port = None, 0
+        for port in ports:
+            if not port.loopback:
+                host = self.options.http_host
+                shown = "localhost" if host in ("0.0.0.0", "::", "127.0.0.1") else host
+                self.http, self.http_port = f"http://{shown}:{port.number}", port.number
+                with contextlib.suppress(OSError):
+                    self._port_file.write_text(f"{port.number}\n")
 
     # --- %wyrd ----------------------------------------------------------------
 
@@ -733,7 +868,7 @@ class _Ship:
             "/who": lambda: self.pier.manifest.ship,
             "/v": lambda: cord(runtime_version()),
             "/port/ames": lambda: 0,
-            "/port/http": lambda: self.http_ports.get("http", 0),
+            "/port/http": lambda: self.http_port,
             "/port/htls": lambda: 0,
             "/info": self._info,
         }
@@ -817,22 +952,26 @@ def _print_error(text: str, priority: int) -> None:
         print(_PREFIX.get(priority, "") + text, file=sys.stderr, flush=True)
 
 
-def _plain_tank(tank: bytes) -> str:
-    """A tank without a kernel to print it: cords and leaves only."""
-    try:
-        value = cue(tank) if len(tank) < 1 << 16 else 0
-    except CueError:
-        return "%slog-bad-tank"
-    if isinstance(value, int):
-        return cord_text(value)
-    if value.head == cord("leaf"):
-        letters = []
-        rest = value.tail
-        while isinstance(rest, Cell) and isinstance(rest.head, int):
-            letters.append(chr(rest.head) if rest.head < 0x110000 else "?")
-            rest = rest.tail
-        return "".join(letters)
-    return "(a slog that needs a printer)"
+class _Slogs:
+    """Rendered slogs, for whoever listens on the web. Never waits."""
+
+    def __init__(self) -> None:
+        self._sinks: list[trio.MemorySendChannel[str]] = []
+
+    def subscribe(self) -> trio.MemoryReceiveChannel[str]:
+        sink, source = trio.open_memory_channel[str](256)
+        self._sinks.append(sink)
+        return source
+
+    def publish(self, lines: list[str]) -> None:
+        for sink in list(self._sinks):
+            try:
+                for line in lines:
+                    sink.send_nowait(line)
+            except trio.WouldBlock:
+                pass  # a slow listener misses lines
+            except trio.BrokenResourceError:
+                self._sinks.remove(sink)
 
 
 def _notify(state: str) -> None:
