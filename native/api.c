@@ -174,7 +174,7 @@ int64_t nk_serf_work(nk_serf *serf, const uint8_t *jobs, uint64_t size,
     serf->out.size = 0;
     if (!are_records(jobs, size, 3)) return -1;
     while (at < size) {
-        uint64_t head[3]; /* request, deadline_ms, size */
+        uint64_t head[3] = {0}; /* request, deadline_ms, size */
         struct nk_bytes job;
         (void)take_record(jobs, size, &at, head, 3, &job);
         if (nk_kernel_poke(serf, job, head[1]) == NK_OK) {
@@ -228,7 +228,7 @@ int nk_serf_play(nk_serf *serf, uint64_t life, const uint8_t *rows, uint64_t siz
         nk_kernel_tend(serf, status == NK_OK);
     }
     while (status == NK_OK && at < size) {
-        uint64_t head[2]; /* mug, size */
+        uint64_t head[2] = {0}; /* mug, size */
         struct nk_bytes job;
         (void)take_record(rows, size, &at, head, 2, &job);
         played->expected = (uint32_t)head[0];
@@ -251,6 +251,22 @@ int nk_serf_peek(nk_serf *serf, const uint8_t *sample, uint64_t size,
 int nk_serf_kernel(nk_serf *serf) {
     serf->answer = (struct nk_bytes){NULL, 0};
     return (int)nk_kernel_jam(serf, &serf->answer);
+}
+
+/* --- the process ------------------------------------------------------------ */
+
+int nk_serf_confine(nk_serf *serf, const int *fds, uint32_t count, uint32_t *in_force,
+                    char *message) {
+    int keep[8];
+    NK_ASSERT(count < sizeof keep / sizeof keep[0]);
+    memcpy(keep, fds, count * sizeof *fds);
+    if (serf->image != NULL) keep[count++] = nk_image_fd(serf->image);
+    say(message, "");
+    return (int)nk_confine(keep, count, in_force, message);
+}
+
+int nk_serf_watch(int fd, int exit_code) {
+    return (int)nk_watch_start(fd, exit_code);
 }
 
 /* --- the image ------------------------------------------------------------------ */
