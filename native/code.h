@@ -1,0 +1,112 @@
+/* Programs: formulas compiled once, found again by reference.
+ *
+ * A program's registers are assigned at compile time; equal slots of one
+ * subject are loaded once. Its literals are subnouns of its formula, so a
+ * live formula keeps them alive. Two tables map a formula's reference to
+ * its program:
+ *     home     formulas in home: kept across events. Weak: home's collector
+ *              calls us before it reuses a slot, and programs of dead
+ *              formulas go.
+ *     nursery  formulas of the running event: traced as roots, rehashed when
+ *              a collection moves them, thinned out when there are many, and
+ *              all dropped with the event.
+ * A call site remembers the last battery (or formula) it saw and what runs
+ * for it. Sites that saw a nursery noun are listed, and forget it at each
+ * collection. So an address never meets another formula's program.
+ *
+ * Owns: programs, their tables and sites.
+ * Limits: a formula whose code outgrows OUTLINE words continues in programs
+ * of their own, compiled when they are first reached.
+ */
+#ifndef NK_CODE_H
+#define NK_CODE_H
+
+#include "home.h"
+#include "opcodes.h"
+
+struct nk_arm; /* jet.h */
+
+struct nk_site {
+    nk_noun key; /* battery (kick, slam) or formula (nock); NK_NONE */
+    struct nk_program *program;
+    const struct nk_arm *arm; /* jet of that battery's arm, or NULL */
+    nk_noun context;          /* parent core that proved the jet's location */
+    uint64_t axis;            /* of the arm, for kicks */
+    uint32_t parent_axis;     /* where [context] lies */
+    bool jetted;              /* the battery is registered with a jet there */
+    bool listed;
+};
+
+/* The registers that hold nouns while the instruction at [ip] runs, or while
+ * a call is away: those below [depth] that are not in the dead list. */
+struct nk_live {
+    uint32_t ip;
+    uint32_t depth;
+    uint32_t dead_start;
+    uint32_t dead_count;
+};
+
+struct nk_program {
+    nk_noun formula;
+    uint32_t *code;
+    nk_noun *literals;
+    struct nk_site *sites;
+    uint32_t registers;
+    uint32_t code_count;
+    uint32_t literal_count;
+    uint32_t site_count;
+    struct nk_live *points; /* by ip: instructions that may collect */
+    struct nk_live *calls;  /* by index: calls that are away */
+    uint32_t *dead;
+    uint32_t point_count;
+    uint32_t call_count;
+    bool active; /* scratch: found on the stack */
+};
+
+struct nk_code;
+
+struct nk_code *nk_code_new(void);
+void nk_code_free(struct nk_code *code);
+
+/* The program of a formula; NULL for an atom, which has none. A malformed
+ * formula has one that crashes. */
+struct nk_program *nk_code_get(struct nk_code *code, struct nk_arena *arena,
+                               nk_noun formula);
+
+/* A program written by hand, for the machine's own use. Lives forever. */
+struct nk_program *nk_code_stub(struct nk_code *code, const uint32_t *words,
+                                size_t count, const nk_noun *literals,
+                                size_t literal_count, uint32_t registers);
+
+/* The program that a return address belongs to. */
+static inline struct nk_program *nk_code_of(const uint32_t *ip) {
+    const void *start = ip - ip[-1];
+    return ((struct nk_program *const *)start)[-1];
+}
+
+/* Which registers are live at instruction [ip] of [program]. */
+const struct nk_live *nk_code_point(const struct nk_program *program,
+                                    const uint32_t *ip);
+
+/* Note that a site holds a nursery reference. */
+void nk_code_list_site(struct nk_code *code, struct nk_site *site);
+
+/* A collection of the nursery begins: forget sites; [crowded] says that
+ * inactive programs should be dropped (mark the active ones first). */
+bool nk_code_crowded(const struct nk_code *code);
+void nk_code_trace(struct nk_code *code, struct nk_arena *arena, nk_root_visit visit,
+                   bool drop_inactive);
+void nk_code_moved(struct nk_code *code);
+
+/* The event is over, or home was marked, or a jet was registered. */
+void nk_code_drop_nursery(struct nk_code *code);
+void nk_code_drop_unmarked(struct nk_code *code, const struct nk_home *home);
+void nk_code_forget_sites(struct nk_code *code);
+
+/* Counters, for status and tests. */
+struct nk_code_stats {
+    uint64_t compiled, home_programs, nursery_programs, bytes;
+};
+struct nk_code_stats nk_code_stats(const struct nk_code *code);
+
+#endif

@@ -1,0 +1,98 @@
+/* Jets: which core is which, and the C that stands for its arms.
+ *
+ * Cold state is what %fast hints said: for each battery the locations it can
+ * have; a location is a name, the axis of its parent core and the parent's
+ * location, or, for a root, its payload. It is kept as a noun in
+ * home->roots[NK_ROOT_COLD]: a list, newest first, of
+ *     [battery name axis parent payload hooks]
+ * where [parent] is 1 + the index of the parent's entry, counted from the
+ * oldest, or 0 for a root. Warm state is the same in C, with the arms that
+ * the path under a kelvin root selects.
+ *
+ * A core has a jet only if it is registered: its battery is known, and so is
+ * every core on the way up to the root. The layers one, two, tri, qua, pen
+ * and hex do not count in an arm's path, except the innermost.
+ *
+ * A jet answers NK_OK, NK_EXIT exactly where Nock crashes, NK_PUNT where it
+ * cannot tell, NK_MEME when the nursery is full (the machine then collects
+ * and asks once more). It never collects and never calls Nock: arms that do
+ * are programs of the machine (`builtin`).
+ */
+#ifndef NK_JET_H
+#define NK_JET_H
+
+#include "nock.h"
+
+typedef nk_status (*nk_jet_fn)(struct nk_machine *machine, nk_noun core,
+                               nk_noun *product);
+
+/* Arms that run as programs of the machine. */
+enum nk_builtin {
+    NK_BUILTIN_NONE,
+    NK_BUILTIN_MINK,
+    NK_BUILTIN_MULE,
+    NK_BUILTIN_MOLE,
+    NK_BUILTIN_TURN,
+    NK_BUILTIN_ROLL,
+    NK_BUILTIN_REEL,
+    NK_BUILTIN_LEVY,
+    NK_BUILTIN_LIEN,
+    NK_BUILTIN_SKIM,
+    NK_BUILTIN_SKIP,
+    NK_BUILTIN_COUNT
+};
+
+struct nk_arm {
+    const char *path; /* under the kelvin root: "one/add" */
+    nk_jet_fn jet;    /* or NULL, and [builtin] says which program */
+    enum nk_builtin builtin;
+    const char *hook; /* the parent must have it; or NULL */
+};
+
+/* The families, each ended by an arm without a path. */
+extern const struct nk_arm nk_arms_arithmetic[];
+extern const struct nk_arm nk_arms_bits[];
+extern const struct nk_arm nk_arms_lists[];
+extern const struct nk_arm nk_arms_serial[];
+extern const struct nk_arm nk_arms_virtual[];
+
+struct nk_jets *nk_jets_new(void);
+void nk_jets_free(struct nk_jets *jets);
+
+/* %fast: the core and the clue [name parent hooks]. Ignores what makes no
+ * sense. True where something new was registered. */
+bool nk_jets_register(struct nk_machine *machine, nk_noun core, nk_noun clue);
+
+/* Could a core with this battery have a jet at [axis]? */
+bool nk_jets_known(struct nk_machine *machine, nk_noun battery, uint64_t axis);
+
+/* The arm that stands for [axis] of this core, or NULL. [parent_axis] and
+ * [parent]: another core of the same battery with the very same parent there
+ * has the same arm. */
+const struct nk_arm *nk_jets_find(struct nk_machine *machine, nk_noun core,
+                                  uint64_t axis, uint32_t *parent_axis,
+                                  nk_noun *parent);
+
+/* The arm that a %sham hint names (gates only), or NULL. */
+const struct nk_arm *nk_jets_sham(struct nk_machine *machine, nk_noun name);
+
+/* The axis that the core's registration gave to hook [name]; 0 if none. */
+nk_noun nk_jets_hook(struct nk_machine *machine, nk_noun core, nk_noun name);
+
+/* Counters, per arm. */
+void nk_jets_count(struct nk_jets *jets, const struct nk_arm *arm, bool hit);
+size_t nk_jets_arm_count(const struct nk_jets *jets);
+const struct nk_arm *nk_jets_arm(const struct nk_jets *jets, size_t index,
+                                 uint64_t *hits, uint64_t *misses);
+
+/* The event's end. [collect] appends the address of every noun slot that
+ * must be promoted; [pending] makes the new cold noun (NK_MEME: no room). */
+nk_status nk_jets_pending(struct nk_machine *machine, nk_noun *cold);
+size_t nk_jets_slots(struct nk_jets *jets, nk_noun **slots);
+void nk_jets_committed(struct nk_jets *jets);
+/* True where something was registered and is not any more. */
+bool nk_jets_discard(struct nk_jets *jets);
+nk_status nk_jets_adopt(struct nk_machine *machine);
+void nk_jets_trace(struct nk_jets *jets, struct nk_arena *arena, nk_root_visit visit);
+
+#endif

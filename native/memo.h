@@ -1,0 +1,53 @@
+/* Memo caches: what [subject formula] gave before.
+ *
+ * Three tables, each of at most ENTRIES entries with a clock hand that
+ * throws out what was not used since it last came by:
+ *     transient   this event, and this virtualisation, only
+ *     persistent  kept across events and restarts, as a noun in
+ *                 home->roots[NK_ROOT_CACHE]
+ *     ford        likewise
+ * Keys are compared by equality, hashed by their mugs; no key cell is made.
+ * The caller must not put into the persistent tables what was computed under
+ * a scry handler.
+ *
+ * The noun is a list, newest first, of [kind subject formula product]; it is
+ * rebuilt when it has come to hold twice as many as the tables.
+ */
+#ifndef NK_MEMO_H
+#define NK_MEMO_H
+
+#include "nock.h"
+
+enum nk_memo_kind {
+    NK_MEMO_TRANSIENT,
+    NK_MEMO_PERSISTENT,
+    NK_MEMO_FORD,
+    NK_MEMO_KINDS
+};
+
+struct nk_memo *nk_memo_new(void);
+void nk_memo_free(struct nk_memo *memo);
+
+/* Which table a clue asks for. */
+enum nk_memo_kind nk_memo_kind(const struct nk_arena *arena, nk_noun clue);
+
+/* The product, or NK_NONE. [context] tells virtualisations apart; 0 for the
+ * persistent tables. */
+nk_noun nk_memo_get(struct nk_machine *machine, enum nk_memo_kind kind,
+                    uint64_t context, nk_noun subject, nk_noun formula);
+void nk_memo_put(struct nk_machine *machine, enum nk_memo_kind kind, uint64_t context,
+                 nk_noun subject, nk_noun formula, nk_noun product);
+
+/* Forget a whole table (%drop, memory pressure). */
+void nk_memo_clear(struct nk_memo *memo, enum nk_memo_kind kind);
+size_t nk_memo_count(const struct nk_memo *memo, enum nk_memo_kind kind);
+
+/* The event's end, as in jet.h. */
+nk_status nk_memo_pending(struct nk_machine *machine, nk_noun *cache);
+size_t nk_memo_slots(struct nk_memo *memo, nk_noun **slots);
+void nk_memo_committed(struct nk_memo *memo);
+void nk_memo_discard(struct nk_memo *memo);
+nk_status nk_memo_adopt(struct nk_machine *machine);
+void nk_memo_trace(struct nk_memo *memo, struct nk_arena *arena, nk_root_visit visit);
+
+#endif

@@ -1,0 +1,1323 @@
+/* The machine's loop, its stack, virtualisation and unwinding.
+ *
+ * The stack holds frames of registers. Below each frame's register 0 lies
+ * the return address; the call before that address says how many of the
+ * caller's registers stay, so frames need no other header. Frames under
+ * `watermark` have not run since the last collection: a minor one skips
+ * them.
+ *
+ * A mark notes where a virtual run (mink) or a scry handler began: what to
+ * restore, and where to go on when it crashes or blocks. */
+#include "nock.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+
+#include "atom.h"
+#include "code.h"
+#include "cord.h"
+#include "jet.h"
+#include "memo.h"
+
+#ifndef NK_TINY
+#define STACK_SIZE (8ull << 30)
+#else
+#define STACK_SIZE (64ull << 20)
+#endif
+#define STACK_STEP (1ull << 20) /* bytes that are in use without asking */
+#define FUEL 1024               /* calls between two looks at the clock */
+#define MARKS_MAX (1u << 20)
+#define NO_MARK UINT32_MAX
+
+enum mark_kind { MARK_MINK, MARK_SCRY };
+
+struct mark {
+    enum mark_kind kind;
+    uint32_t handler;   /* innermost visible handler outside */
+    uint32_t owner;     /* scry: the mark of the mink whose handler runs */
+    uint64_t *base;     /* mink: the frame that goes on */
+    const uint32_t *ip; /* and where, after a crash */
+    nk_noun gate;       /* mink: its handler */
+    nk_noun trace;      /* outside */
+    nk_noun loops;
+    uint64_t context;
+    uint64_t deadline_ns;
+};
+
+struct nk_stack {
+    uint64_t *start, *limit, *end, *watermark;
+    uint64_t *base; /* of the running frame; NULL when nothing runs */
+    const uint32_t *ip;
+    struct nk_program *program;
+    struct mark *marks;
+    uint32_t mark_count, mark_capacity;
+    uint32_t handler; /* innermost visible handler, or NO_MARK */
+    uint64_t context; /* tells virtual runs apart, for %memo */
+    uint64_t context_next;
+    nk_noun loops;  /* [subject formula] pairs under %loop */
+    nk_noun result; /* between an unwinding and UNWOUND */
+    nk_noun result_tag;
+    uint64_t grown; /* bytes of the stack that may have been touched */
+    struct nk_program *nock_stub, *slam_stub;
+    struct nk_program *builtins[NK_BUILTIN_COUNT];
+    struct nk_root_source source, home_source;
+};
+
+/* ---- roots ---- */
+
+static void mark_active(const struct nk_stack *stack) {
+    stack->program->active = true;
+    const uint64_t *base = stack->base;
+    for (const uint32_t *ip = (const uint32_t *)base[-1]; ip != NULL;
+         ip = (const uint32_t *)base[-1]) {
+        nk_code_of(ip)->active = true;
+        base -= 1 + ip[-3];
+    }
+}
+
+static void trace_frame(const struct nk_program *program, const struct nk_live *live,
+                        uint64_t *base, struct nk_arena *arena, nk_root_visit visit) {
+    uint32_t next = live->dead_start, end = next + live->dead_count;
+    for (uint32_t reg = 0; reg < live->depth; reg++) {
+        if (next < end && program->dead[next] == reg) {
+            next++;
+        } else {
+            visit(arena, &base[reg]);
+        }
+    }
+}
+
+static void trace_stack(struct nk_stack *stack, struct nk_arena *arena,
+                        nk_root_visit visit) {
+    uint64_t *base = stack->base;
+    const struct nk_live *live = nk_code_point(stack->program, stack->ip);
+    struct nk_live all = {0, stack->program->registers, 0, 0};
+    NK_ASSERT(live != NULL || stack->program->formula == NK_NONE);
+    trace_frame(stack->program, live != NULL ? live : &all, base, arena, visit);
+    for (const uint32_t *ip = (const uint32_t *)base[-1]; ip != NULL;
+         ip = (const uint32_t *)base[-1]) {
+        const struct nk_program *program = nk_code_of(ip);
+        base -= 1 + ip[-3];
+        if (arena->minor && base < stack->watermark) break;
+        struct nk_live kept = {0, ip[-3], 0, 0};
+        live = program->call_count != 0 ? &program->calls[ip[-2]] : &kept;
+        trace_frame(program, live, base, arena, visit);
+    }
+    stack->watermark = stack->base;
+}
+
+static void trace_roots(void *context, struct nk_arena *arena, nk_root_visit visit) {
+    struct nk_machine *machine = context;
+    struct nk_stack *stack = machine->stack;
+    bool drop = nk_code_crowded(machine->code);
+    if (drop && stack->base != NULL) mark_active(stack);
+    nk_code_trace(machine->code, arena, visit, drop);
+    visit(arena, &machine->trace);
+    visit(arena, &machine->block);
+    visit(arena, &stack->loops);
+    visit(arena, &stack->result);
+    for (uint32_t i = 0; i < stack->mark_count; i++) {
+        visit(arena, &stack->marks[i].gate);
+        visit(arena, &stack->marks[i].trace);
+        visit(arena, &stack->marks[i].loops);
+    }
+    nk_jets_trace(machine->jets, arena, visit);
+    nk_memo_trace(machine->memo, arena, visit);
+    if (stack->base != NULL) trace_stack(stack, arena, visit);
+}
+
+static void roots_moved(void *context, struct nk_arena *arena) {
+    struct nk_machine *machine = context;
+    (void)arena;
+    nk_code_moved(machine->code);
+}
+
+static void home_marked(void *context, struct nk_arena *arena) {
+    struct nk_machine *machine = context;
+    (void)arena;
+    nk_code_drop_unmarked(machine->code, &machine->home);
+}
+
+/* ---- open and close ---- */
+
+/* Programs of our own. Registers other than 0 start as 0, so that all of
+ * them are nouns whenever a collection comes. */
+#define ZERO(r) NK_OP_LDK, (r), 0
+#define PATH_12 9u /* steps of the axis, the first one lowest, under a 1 */
+#define PATH_13 13u
+#define PATH_24 17u
+#define PATH_25 25u
+#define STUB(program, registers)                                                       \
+    nk_code_stub(machine->code, program, sizeof program / sizeof *program, literals,   \
+                 sizeof literals / sizeof *literals, registers)
+
+static void make_stubs(struct nk_machine *machine) {
+    struct nk_stack *stack = machine->stack;
+    const nk_noun literals[] = {0, NK_CORD_4('m', 'u', 't', 'e'),
+                                NK_CORD_4('m', 'u', 'r', 'e'), 1};
+    /* r0 subject (core), r1 formula (sample) */
+    const uint32_t nock[] = {NK_OP_NOCK, 0, 0, 1, 0, 0, 0, 8, NK_OP_HALT, 0};
+    const uint32_t slam[] = {NK_OP_SLAM, 0, 0, 1, 0, 0, 0, 8, NK_OP_HALT, 0};
+    stack->nock_stub = STUB(nock, 2);
+    stack->slam_stub = STUB(slam, 2);
+    const uint32_t mink[] = {ZERO(1),
+                             ZERO(2),
+                             ZERO(3),
+                             NK_OP_LDP,
+                             1,
+                             0,
+                             PATH_24, /* subject */
+                             NK_OP_LDP,
+                             2,
+                             0,
+                             PATH_25, /* formula */
+                             NK_OP_LDP,
+                             3,
+                             0,
+                             PATH_13, /* handler */
+                             NK_OP_MINK,
+                             1,
+                             2,
+                             3,
+                             0,
+                             4,
+                             0,
+                             29,
+                             NK_OP_MINKDONE,
+                             0,
+                             NK_OP_RET,
+                             0,
+                             NK_OP_UNWOUND,
+                             0,
+                             NK_OP_RET,
+                             0};
+    stack->builtins[NK_BUILTIN_MINK] = STUB(mink, 4);
+    for (uint32_t i = 0; i < 2; i++) {
+        const uint32_t mule[] = {
+            ZERO(1), ZERO(2),   ZERO(3),    ZERO(4), NK_OP_LD7,   1, 0, NK_OP_HOOK, 2,
+            1,       1 + i,     NK_OP_NOCK, 0,       1,           2, 3, 5,          0,
+            27,      NK_OP_LD6, 4,          0,       NK_OP_TSLAM, 1, 3, 4};
+        stack->builtins[i == 0 ? NK_BUILTIN_MULE : NK_BUILTIN_MOLE] = STUB(mule, 5);
+    }
+}
+#undef ZERO
+
+nk_status nk_machine_open(struct nk_machine *machine, uint64_t home_size,
+                          uint64_t nursery_size) {
+    memset(machine, 0, sizeof *machine);
+    nk_status status = nk_arena_open(&machine->arena, home_size, nursery_size);
+    if (status != NK_OK) return status;
+    status = nk_home_open(&machine->home, &machine->arena);
+    if (status != NK_OK) {
+        nk_arena_close(&machine->arena);
+        return status;
+    }
+    struct nk_stack *stack = calloc(1, sizeof *stack);
+    NK_ASSERT(stack != NULL);
+    machine->stack = stack;
+    void *mapping = mmap(NULL, STACK_SIZE, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (mapping == MAP_FAILED) {
+        free(stack);
+        nk_home_close(&machine->home);
+        nk_arena_close(&machine->arena);
+        memset(machine, 0, sizeof *machine);
+        return NK_MEME;
+    }
+    (void)madvise(mapping, STACK_SIZE, MADV_DONTDUMP);
+    stack->start = mapping;
+    stack->end = stack->start + STACK_SIZE / 8;
+    stack->grown = STACK_STEP;
+    stack->handler = NO_MARK;
+    machine->stack_size_max = STACK_SIZE;
+    machine->jets_enabled = true;
+    machine->jammer = nk_jammer_new();
+    machine->code = nk_code_new();
+    machine->jets = nk_jets_new();
+    machine->memo = nk_memo_new();
+    make_stubs(machine);
+    stack->source = (struct nk_root_source){trace_roots, roots_moved, machine, NULL};
+    nk_root_source_add(&machine->arena, &stack->source);
+    stack->home_source = (struct nk_root_source){NULL, home_marked, machine, NULL};
+    nk_home_source_add(&machine->home, &stack->home_source);
+    return NK_OK;
+}
+
+void nk_machine_close(struct nk_machine *machine) {
+    if (machine->stack == NULL) return;
+    nk_memo_free(machine->memo);
+    nk_jets_free(machine->jets);
+    nk_code_free(machine->code);
+    nk_jammer_free(machine->jammer);
+    munmap(machine->stack->start, STACK_SIZE);
+    free(machine->stack->marks);
+    free(machine->stack);
+    nk_home_close(&machine->home);
+    nk_arena_close(&machine->arena);
+    memset(machine, 0, sizeof *machine);
+}
+
+/* ---- time ---- */
+
+static uint64_t now_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* A @dr: 2^64 a second. */
+static uint64_t ns_of_dr(const struct nk_arena *arena, nk_noun dr) {
+    uint64_t words[2];
+    if (nk_atom_size(arena, dr) > 12) return UINT64_MAX / 2;
+    nk_atom_read(arena, dr, words, sizeof words);
+    return words[1] * 1000000000u + ((words[0] >> 32) * 1000000000u >> 32);
+}
+
+static nk_status poll(const struct nk_machine *machine) {
+    if (machine->interrupt != NULL &&
+        atomic_load_explicit(machine->interrupt, memory_order_relaxed) != 0) {
+        return NK_INTR;
+    }
+    if (machine->deadline_ns != 0 && now_ns() > machine->deadline_ns) return NK_INTR;
+    return NK_OK;
+}
+
+/* ---- rare instructions ---- */
+
+/* Slot by an axis of any size, without limit on its depth. */
+static nk_noun slot_noun(const struct nk_arena *arena, nk_noun n, nk_noun axis) {
+    return nk_slot_atom(arena, n, axis);
+}
+
+/* Edit at an axis too large for a path. Walks down first: where the slot
+ * exists, the depth is that of a real noun. *words is what it will take. */
+static bool edit_depth(const struct nk_arena *arena, nk_noun target, nk_noun axis,
+                       uint64_t *words) {
+    if (slot_noun(arena, target, axis) == NK_NONE) return false;
+    *words = (nk_atom_bits(arena, axis) - 1) * NK_CELL_WORDS;
+    return true;
+}
+
+static nk_noun edit_big(struct nk_arena *arena, nk_noun target, nk_noun axis,
+                        nk_noun value) {
+    uint64_t scratch, depth = nk_atom_bits(arena, axis) - 1;
+    struct nk_words words = nk_atom_words(arena, axis, &scratch);
+    nk_noun result = NK_NONE, *hole = &result;
+    while (depth-- > 0) {
+        nk_noun head = nk_head(arena, target), tail = nk_tail(arena, target);
+        nk_noun made = nk_cons(arena, head, tail);
+        *hole = made;
+        struct nk_cell *cell = nk_cell_at(arena, made);
+        if ((words.data[depth / 64] >> (depth % 64) & 1) != 0) {
+            hole = &cell->tail;
+            target = tail;
+        } else {
+            hole = &cell->head;
+            target = head;
+        }
+    }
+    *hole = value;
+    return result;
+}
+
+/* The list [a], then what is already in [b]. Leaves out what finds no room. */
+static nk_noun weld(struct nk_arena *arena, nk_noun a, nk_noun b) {
+    if (a == 0 || b == 0) return a == 0 ? b : a;
+    nk_noun result = b, *hole = &result;
+    for (; nk_is_cell(a); a = nk_tail(arena, a)) {
+        nk_noun made = nk_cons_try(arena, nk_head(arena, a), b);
+        if (made == NK_NONE) break;
+        *hole = made;
+        hole = &nk_cell_at(arena, made)->tail;
+    }
+    return result;
+}
+
+static bool loops_has(struct nk_machine *machine, nk_noun subject, nk_noun formula) {
+    struct nk_arena *arena = &machine->arena;
+    for (nk_noun l = machine->stack->loops; nk_is_cell(l); l = nk_tail(arena, l)) {
+        nk_noun pair = nk_head(arena, l);
+        if (nk_equal(arena, nk_tail(arena, pair), formula) &&
+            nk_equal(arena, nk_head(arena, pair), subject)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void slog(struct nk_machine *machine, uint64_t priority, nk_noun tank) {
+    if (machine->slog == NULL) return;
+    machine->slog(machine->slog_context, &machine->arena, priority, tank);
+}
+
+/* %slog with [priority tank]; what is neither goes out as a tank. */
+static void slog_clue(struct nk_machine *machine, nk_noun clue) {
+    struct nk_arena *arena = &machine->arena;
+    if (nk_is_cell(clue) && nk_is_direct(nk_head(arena, clue))) {
+        slog(machine, nk_head(arena, clue), nk_tail(arena, clue));
+    } else {
+        slog(machine, 0, clue);
+    }
+}
+
+/* Our own text as [%leaf tape]. */
+static void slog_text(struct nk_machine *machine, uint64_t priority, const char *text) {
+    struct nk_arena *arena = &machine->arena;
+    nk_noun tape = 0;
+    for (size_t i = strlen(text); i > 0 && tape != NK_NONE; i--) {
+        tape = nk_cons_try(arena, (unsigned char)text[i - 1], tape);
+    }
+    if (tape == NK_NONE) return;
+    nk_noun tank = nk_cons_try(arena, NK_CORD_4('l', 'e', 'a', 'f'), tape);
+    if (tank != NK_NONE) slog(machine, priority, tank);
+}
+
+static void report_time(struct nk_machine *machine, uint64_t since, nk_noun clue) {
+    struct nk_arena *arena = &machine->arena;
+    uint64_t took = now_ns() - since, priority = 0;
+    char text[80];
+    snprintf(text, sizeof text, "took %llu us", (unsigned long long)(took / 1000));
+    if (nk_is_cell(clue)) {
+        if (nk_is_direct(nk_head(arena, clue))) priority = nk_head(arena, clue);
+        slog(machine, priority, nk_tail(arena, clue));
+    }
+    slog_text(machine, priority, text);
+}
+
+static void report(struct nk_machine *machine, nk_noun tag) {
+    struct nk_arena *arena = &machine->arena;
+    char text[160];
+    if (tag == NK_CORD_4('d', 'r', 'o', 'p')) {
+        nk_memo_clear(machine->memo, NK_MEMO_FORD);
+        return;
+    }
+    if (tag == NK_CORD_4('n', 'a', 'r', 'a') || tag == NK_CORD_4('h', 'e', 'l', 'a')) {
+        for (nk_noun t = machine->trace; nk_is_cell(t); t = nk_tail(arena, t))
+            slog(machine, 0, nk_head(arena, t));
+        return;
+    }
+    if (tag == NK_CORD_4('c', 'a', 's', 'h')) {
+        snprintf(text, sizeof text, "memo: transient %zu, persistent %zu, ford %zu",
+                 nk_memo_count(machine->memo, NK_MEMO_TRANSIENT),
+                 nk_memo_count(machine->memo, NK_MEMO_PERSISTENT),
+                 nk_memo_count(machine->memo, NK_MEMO_FORD));
+    } else if (tag == NK_CORD_4('m', 'e', 'm', 'e')) {
+        snprintf(text, sizeof text, "memory: nursery %llu bytes, home %llu bytes",
+                 (unsigned long long)(arena->top - arena->nursery_start) * 8,
+                 (unsigned long long)machine->home.words_used * 8);
+    } else {
+        struct nk_code_stats stats = nk_code_stats(machine->code);
+        snprintf(text, sizeof text, "programs: %llu in home, %llu of the event",
+                 (unsigned long long)stats.home_programs,
+                 (unsigned long long)stats.nursery_programs);
+    }
+    slog_text(machine, 0, text);
+}
+
+/* The list [a] in reverse order; NK_NONE: no room. */
+static nk_noun reverse(struct nk_arena *arena, nk_noun a) {
+    nk_noun result = 0;
+    for (; nk_is_cell(a) && result != NK_NONE; a = nk_tail(arena, a)) {
+        result = nk_cons_try(arena, nk_head(arena, a), result);
+    }
+    return result;
+}
+
+/* ---- marks ---- */
+
+static struct mark *mark_push(struct nk_machine *machine, enum mark_kind kind) {
+    struct nk_stack *stack = machine->stack;
+    if (stack->mark_count == MARKS_MAX) return NULL;
+    if (stack->mark_count == stack->mark_capacity) {
+        stack->mark_capacity = stack->mark_capacity * 2 + 16;
+        stack->marks =
+            realloc(stack->marks, stack->mark_capacity * sizeof *stack->marks);
+        NK_ASSERT(stack->marks != NULL);
+    }
+    struct mark *mark = &stack->marks[stack->mark_count++];
+    *mark = (struct mark){.kind = kind,
+                          .handler = stack->handler,
+                          .trace = machine->trace,
+                          .loops = stack->loops,
+                          .context = stack->context,
+                          .deadline_ns = machine->deadline_ns};
+    stack->loops = 0;
+    stack->context = ++stack->context_next;
+    return mark;
+}
+
+/* Back to what was outside of the innermost mark. */
+static struct mark *mark_pop(struct nk_machine *machine) {
+    struct nk_stack *stack = machine->stack;
+    struct mark *mark = &stack->marks[--stack->mark_count];
+    stack->handler = mark->handler;
+    stack->loops = mark->loops;
+    stack->context = mark->context;
+    machine->trace = mark->trace;
+    machine->deadline_ns = mark->deadline_ns;
+    return mark;
+}
+
+/* A bail: is there a virtual run that makes a value of it? Then the stack is
+ * set to go on there. */
+static bool unwind(struct nk_machine *machine, nk_status status) {
+    struct nk_stack *stack = machine->stack;
+    struct nk_arena *arena = &machine->arena;
+    if (status == NK_BLOCK) {
+        uint32_t owner = stack->handler;
+        nk_noun path = machine->block;
+        machine->block = 0;
+        struct mark *mark = NULL;
+        while (stack->mark_count > owner)
+            mark = mark_pop(machine);
+        stack->result_tag = 1;
+        stack->result = path;
+        stack->base = mark->base;
+        stack->ip = mark->ip;
+        return true;
+    }
+    while (status == NK_EXIT && stack->mark_count > 0) {
+        nk_noun trace = machine->trace;
+        struct mark *mark = mark_pop(machine);
+        if (mark->kind == MARK_MINK) {
+            stack->result_tag = 2;
+            stack->result = trace;
+            stack->base = mark->base;
+            stack->ip = mark->ip;
+            return true;
+        }
+        /* The handler of mink [owner] crashed: so does mink's caller. */
+        uint32_t owner = mark->owner;
+        while (stack->mark_count > owner)
+            mark_pop(machine);
+        machine->trace = weld(arena, trace, machine->trace);
+    }
+    while (stack->mark_count > 0) {
+        nk_noun trace = machine->trace;
+        mark_pop(machine);
+        machine->trace = weld(arena, trace, machine->trace);
+    }
+    return false;
+}
+
+/* ---- the stack ---- */
+
+/* Make room up to [need]; NK_OVER where the limit forbids it. */
+static nk_status stack_grow(struct nk_machine *machine, const uint64_t *need) {
+    struct nk_stack *stack = machine->stack;
+    uint64_t size_max = machine->stack_size_max;
+    if (size_max > STACK_SIZE) size_max = STACK_SIZE;
+    uint64_t bytes = (uint64_t)((const char *)need - (const char *)stack->start);
+    if (bytes > size_max) return NK_OVER;
+    while (stack->grown < bytes)
+        stack->grown *= 2;
+    uint64_t usable = stack->grown < size_max ? stack->grown : size_max;
+    stack->limit = stack->start + usable / 8;
+    return NK_OK;
+}
+
+static void stack_rest(struct nk_stack *stack) {
+    stack->base = NULL;
+    stack->program = NULL;
+    stack->loops = 0;
+    stack->result = 0;
+    stack->mark_count = 0;
+    stack->handler = NO_MARK;
+    if (stack->grown > 16 * STACK_STEP) {
+        (void)madvise((char *)stack->start + STACK_STEP, stack->grown - STACK_STEP,
+                      MADV_DONTNEED);
+        stack->grown = STACK_STEP;
+    }
+}
+
+/* ---- calls ---- */
+
+/* Fill a site for a formula. NK_EXIT: it is an atom. */
+static nk_status fill_nock(struct nk_machine *machine, struct nk_site *site,
+                           nk_noun formula) {
+    struct nk_program *program = nk_code_get(machine->code, &machine->arena, formula);
+    if (program == NULL) return NK_EXIT;
+    site->key = formula;
+    site->program = program;
+    if (!nk_is_durable(&machine->arena, formula)) {
+        nk_code_list_site(machine->code, site);
+    }
+    return NK_OK;
+}
+
+/* Fill a site for a core's battery. NK_EXIT: no such arm. */
+static nk_status fill_kick(struct nk_machine *machine, struct nk_site *site,
+                           nk_noun core) {
+    struct nk_arena *arena = &machine->arena;
+    nk_noun formula = nk_slot(arena, core, site->axis);
+    if (formula == NK_NONE) return NK_EXIT;
+    struct nk_program *program = nk_code_get(machine->code, arena, formula);
+    if (program == NULL) return NK_EXIT;
+    nk_noun battery = nk_head(arena, core);
+    site->key = battery;
+    site->program = program;
+    site->context = NK_NONE;
+    site->arm = NULL;
+    site->jetted = machine->jets_enabled && nk_jets_known(machine, battery, site->axis);
+    if (!nk_is_durable(arena, battery)) nk_code_list_site(machine->code, site);
+    return NK_OK;
+}
+
+/* The jet for this core at this site, or NULL. */
+static const struct nk_arm *site_arm(struct nk_machine *machine, struct nk_site *site,
+                                     nk_noun core) {
+    struct nk_arena *arena = &machine->arena;
+    if (site->context != NK_NONE &&
+        nk_slot(arena, core, site->parent_axis) == site->context) {
+        return site->arm;
+    }
+    nk_noun parent = NK_NONE;
+    site->arm = nk_jets_find(machine, core, site->axis, &site->parent_axis, &parent);
+    site->context = parent;
+    if (parent != NK_NONE && !nk_is_durable(arena, parent)) {
+        nk_code_list_site(machine->code, site);
+    }
+    return site->arm;
+}
+
+/* ---- the loop ---- */
+
+/* Registers by the operand's place in the instruction. */
+#define REG(i) base[ip[i]]
+#define LITERAL(i) program->literals[ip[i]]
+#define HEAD(n) (((const struct nk_cell *)(memory + nk_offset(n)))->head)
+#define TAIL(n) (((const struct nk_cell *)(memory + nk_offset(n)))->tail)
+#define GO goto *labels[*ip]
+#define NEXT(words)                                                                    \
+    do {                                                                               \
+        ip += (words);                                                                 \
+        GO;                                                                            \
+    } while (0)
+#define ROOM(words)                                                                    \
+    do {                                                                               \
+        if (NK_UNLIKELY(top + (words) > soft)) {                                       \
+            need = (words);                                                            \
+            goto collect;                                                              \
+        }                                                                              \
+    } while (0)
+#define CELL_OR_EXIT(n)                                                                \
+    do {                                                                               \
+        if (NK_UNLIKELY(!nk_is_cell(n))) goto exit;                                    \
+    } while (0)
+#define FUEL_OR_POLL()                                                                 \
+    do {                                                                               \
+        if (NK_UNLIKELY(--fuel < 0)) goto refuel;                                      \
+    } while (0)
+/* What functions outside the loop need to see, and may have changed. */
+#define SAVE()                                                                         \
+    do {                                                                               \
+        arena->top = top;                                                              \
+        stack->base = base;                                                            \
+        stack->ip = ip;                                                                \
+        stack->program = program;                                                      \
+    } while (0)
+
+static inline nk_noun make_cell(uint64_t *memory, uint64_t *top, nk_noun head,
+                                nk_noun tail) {
+    uint64_t at = *top;
+    struct nk_cell *cell = (struct nk_cell *)(memory + at);
+    cell->mug = 0;
+    cell->tag = 0;
+    cell->head = head;
+    cell->tail = tail;
+    *top = at + NK_CELL_WORDS;
+    return NK_CELL_TAG | at;
+}
+#define CONS(head, tail) make_cell(memory, &top, head, tail)
+
+static nk_status run(struct nk_machine *machine, nk_noun *product) {
+    static const void *const labels[] = {
+#define NK_OPCODE_LABEL(name, words) &&op_##name,
+        NK_OPCODES(NK_OPCODE_LABEL)
+#undef NK_OPCODE_LABEL
+    };
+    struct nk_arena *arena = &machine->arena;
+    struct nk_stack *stack = machine->stack;
+    uint64_t *const memory = arena->base;
+    uint64_t top = arena->top, soft = arena->soft, need = 0;
+    uint64_t *base = stack->base;
+    const uint32_t *ip = stack->ip;
+    struct nk_program *program = stack->program;
+    int fuel = 0;
+    bool tried = false; /* a jet ran out of memory, and was tried again */
+    nk_status status = NK_OK;
+    nk_noun a, b, value;
+    struct nk_program *callee;
+    struct nk_site *site;
+    uint32_t length;
+
+    GO;
+
+op_HALT:
+    SAVE();
+    *product = REG(1);
+    return NK_OK;
+op_BAIL:
+    goto exit;
+op_RETK:
+    value = LITERAL(1);
+    goto give;
+op_RET:
+    value = REG(1);
+give:
+    {
+        const uint32_t *back = (const uint32_t *)base[-1];
+        base -= 1 + back[-3];
+        program = nk_code_of(back);
+        base[back[-4]] = value;
+        if (NK_UNLIKELY(base < stack->watermark)) stack->watermark = base;
+        ip = back;
+        GO;
+    }
+op_MOVE:
+    REG(1) = REG(2);
+    NEXT(3);
+op_LDK:
+    REG(1) = LITERAL(2);
+    NEXT(3);
+op_LD2:
+    a = REG(2);
+    CELL_OR_EXIT(a);
+    REG(1) = HEAD(a);
+    NEXT(3);
+op_LD3:
+    a = REG(2);
+    CELL_OR_EXIT(a);
+    REG(1) = TAIL(a);
+    NEXT(3);
+#define LOAD_TWO(name, first, second)                                                  \
+    op_##name : a = REG(2);                                                            \
+    CELL_OR_EXIT(a);                                                                   \
+    a = first(a);                                                                      \
+    CELL_OR_EXIT(a);                                                                   \
+    REG(1) = second(a);                                                                \
+    NEXT(3);
+    LOAD_TWO(LD4, HEAD, HEAD)
+    LOAD_TWO(LD5, HEAD, TAIL)
+    LOAD_TWO(LD6, TAIL, HEAD)
+    LOAD_TWO(LD7, TAIL, TAIL)
+op_LDP:
+    {
+        a = REG(2);
+        for (uint32_t path = ip[3]; path != 1; path >>= 1) {
+            CELL_OR_EXIT(a);
+            a = memory[nk_offset(a) + 1 + (path & 1)];
+        }
+        REG(1) = a;
+        NEXT(4);
+    }
+op_LDBIG:
+    a = slot_noun(arena, REG(2), LITERAL(3));
+    if (a == NK_NONE) goto exit;
+    REG(1) = a;
+    NEXT(4);
+op_CONS:
+    ROOM(3);
+    REG(1) = CONS(REG(2), REG(3));
+    NEXT(4);
+op_INC:
+    a = REG(2);
+    if (NK_LIKELY(a < NK_DIRECT_MAX)) {
+        REG(1) = a + 1;
+        NEXT(3);
+    }
+    if (nk_is_cell(a)) goto exit;
+    ROOM(nk_is_direct(a) ? 4 : 4 + nk_atom_at(arena, a)->words);
+    arena->top = top;
+    status = nk_atom_increment(arena, a, &value);
+    top = arena->top;
+    if (status != NK_OK) goto bail;
+    REG(1) = value;
+    NEXT(3);
+op_ISCELL:
+    REG(1) = nk_is_cell(REG(2)) ? 0 : 1;
+    NEXT(3);
+op_EQ:
+    a = REG(2);
+    b = REG(3);
+    REG(1) = a == b                               ? 0
+             : nk_is_direct(a) || nk_is_direct(b) ? 1
+             : nk_equal(arena, a, b)              ? 0
+                                                  : 1;
+    NEXT(4);
+op_EQK:
+    REG(1) = REG(2) == LITERAL(3) ? 0 : 1;
+    NEXT(4);
+op_JMP:
+    ip += (int32_t)ip[1];
+    GO;
+op_JNE:
+    a = REG(1);
+    b = REG(2);
+    if (a == b) NEXT(4);
+    if (NK_LIKELY(nk_is_direct(a) || nk_is_direct(b)) || !nk_equal(arena, a, b)) {
+        ip += ip[3];
+        GO;
+    }
+    NEXT(4);
+op_JNEK:
+    if (REG(1) == LITERAL(2)) NEXT(4);
+    ip += ip[3];
+    GO;
+op_JATOM:
+    if (nk_is_cell(REG(1))) NEXT(3);
+    ip += ip[2];
+    GO;
+op_JTEST:
+    a = REG(1);
+    if (a == 0) NEXT(3);
+    if (a != 1) goto exit;
+    ip += ip[2];
+    GO;
+op_EDIT2:
+    a = REG(2);
+    CELL_OR_EXIT(a);
+    ROOM(3);
+    REG(1) = CONS(REG(3), TAIL(a));
+    NEXT(4);
+op_EDIT3:
+    a = REG(2);
+    CELL_OR_EXIT(a);
+    ROOM(3);
+    REG(1) = CONS(HEAD(a), REG(3));
+    NEXT(4);
+op_EDIT6:
+    a = REG(2);
+    CELL_OR_EXIT(a);
+    b = TAIL(a);
+    CELL_OR_EXIT(b);
+    ROOM(6);
+    value = CONS(REG(3), TAIL(b));
+    REG(1) = CONS(HEAD(a), value);
+    NEXT(4);
+op_EDIT7:
+    a = REG(2);
+    CELL_OR_EXIT(a);
+    b = TAIL(a);
+    CELL_OR_EXIT(b);
+    ROOM(6);
+    value = CONS(HEAD(b), REG(3));
+    REG(1) = CONS(HEAD(a), value);
+    NEXT(4);
+op_EDITP:
+    {
+        uint32_t path = ip[4];
+        uint64_t depth = 31u - (uint64_t)__builtin_clz(path), at = top;
+        a = REG(2);
+        ROOM(depth * 3);
+        for (; path != 1; path >>= 1) {
+            CELL_OR_EXIT(a);
+            struct nk_cell *cell = (struct nk_cell *)(memory + top);
+            nk_noun child[2] = {HEAD(a), TAIL(a)};
+            nk_noun below = path < 4 ? REG(3) : (NK_CELL_TAG | (top + 3));
+            a = child[path & 1];
+            child[path & 1] = below;
+            cell->mug = 0;
+            cell->tag = 0;
+            cell->head = child[0];
+            cell->tail = child[1];
+            top += 3;
+        }
+        REG(1) = NK_CELL_TAG | at;
+        NEXT(5);
+    }
+op_EDITBIG:
+    if (!edit_depth(arena, REG(2), LITERAL(4), &need)) goto exit;
+    if (top + need > soft) goto collect;
+    arena->top = top;
+    REG(1) = edit_big(arena, REG(2), LITERAL(4), REG(3));
+    top = arena->top;
+    NEXT(5);
+
+    /* Calls. [callee] runs with subject [a]; the call's last words end at
+     * ip + length. */
+call:
+    {
+        uint64_t *frame = base + ip[length - 3] + 1;
+        if (NK_UNLIKELY(frame + callee->registers > stack->limit)) {
+            status = stack_grow(machine, frame + callee->registers);
+            if (status != NK_OK) goto bail;
+        }
+        frame[-1] = (uint64_t)(ip + length);
+        frame[0] = a;
+        base = frame;
+        program = callee;
+        ip = program->code;
+        GO;
+    }
+tail_call:
+    if (NK_UNLIKELY(base + callee->registers > stack->limit)) {
+        status = stack_grow(machine, base + callee->registers);
+        if (status != NK_OK) goto bail;
+    }
+    base[0] = a;
+    program = callee;
+    ip = program->code;
+    GO;
+
+op_NOCK:
+    FUEL_OR_POLL();
+    site = &program->sites[ip[1]];
+    a = REG(2);
+    b = REG(3);
+    if (NK_UNLIKELY(site->key != b)) {
+        status = fill_nock(machine, site, b);
+        if (status != NK_OK) goto bail;
+    }
+    callee = site->program;
+    length = 8;
+    goto call;
+op_TNOCK:
+    FUEL_OR_POLL();
+    site = &program->sites[ip[1]];
+    a = REG(2);
+    b = REG(3);
+    if (NK_UNLIKELY(site->key != b)) {
+        status = fill_nock(machine, site, b);
+        if (status != NK_OK) goto bail;
+    }
+    callee = site->program;
+    goto tail_call;
+op_KICK:
+    FUEL_OR_POLL();
+    site = &program->sites[ip[1]];
+    a = REG(2);
+    CELL_OR_EXIT(a);
+    if (NK_UNLIKELY(site->key != HEAD(a))) {
+        status = fill_kick(machine, site, a);
+        if (status != NK_OK) goto bail;
+    }
+    callee = site->program;
+    length = 7;
+    if (NK_UNLIKELY(site->jetted)) goto jet;
+    goto call;
+op_TKICK:
+    FUEL_OR_POLL();
+    site = &program->sites[ip[1]];
+    a = REG(2);
+    CELL_OR_EXIT(a);
+    if (NK_UNLIKELY(site->key != HEAD(a))) {
+        status = fill_kick(machine, site, a);
+        if (status != NK_OK) goto bail;
+    }
+    callee = site->program;
+    length = 0;
+    if (NK_UNLIKELY(site->jetted)) goto jet;
+    goto tail_call;
+op_SLAM:
+    FUEL_OR_POLL();
+    site = &program->sites[ip[1]];
+    a = REG(2);
+    CELL_OR_EXIT(a);
+    b = TAIL(a);
+    CELL_OR_EXIT(b);
+    if (NK_UNLIKELY(site->key != HEAD(a))) {
+        status = fill_kick(machine, site, a);
+        if (status != NK_OK) goto bail;
+    }
+    ROOM(6);
+    value = CONS(REG(3), TAIL(b));
+    a = CONS(HEAD(a), value);
+    callee = site->program;
+    length = 8;
+    if (NK_UNLIKELY(site->jetted)) goto jet;
+    goto call;
+op_TSLAM:
+    FUEL_OR_POLL();
+    site = &program->sites[ip[1]];
+    a = REG(2);
+    CELL_OR_EXIT(a);
+    b = TAIL(a);
+    CELL_OR_EXIT(b);
+    if (NK_UNLIKELY(site->key != HEAD(a))) {
+        status = fill_kick(machine, site, a);
+        if (status != NK_OK) goto bail;
+    }
+    ROOM(6);
+    value = CONS(REG(3), TAIL(b));
+    a = CONS(HEAD(a), value);
+    callee = site->program;
+    length = 0;
+    if (NK_UNLIKELY(site->jetted)) goto jet;
+    goto tail_call;
+
+    /* A core [a] whose battery is registered, at [site]; length 0 is a tail
+     * call. A jet changes no register, so the instruction can start again. */
+jet:
+    {
+        SAVE();
+        const struct nk_arm *arm = site_arm(machine, site, a);
+        if (arm != NULL && arm->jet == NULL) {
+            callee = stack->builtins[arm->builtin];
+            nk_jets_count(machine->jets, arm, true);
+        } else if (arm != NULL) {
+            status = arm->jet(machine, a, &value);
+            if (status == NK_MEME && !tried) {
+                tried = true;
+                top = arena->top;
+                goto collect_full;
+            }
+            tried = false;
+            nk_jets_count(machine->jets, arm, status != NK_PUNT);
+            top = arena->top;
+            if (status == NK_OK) {
+                if (length == 0) goto give;
+                base[ip[length - 4]] = value;
+                NEXT(length);
+            }
+            if (status != NK_PUNT) goto bail;
+        }
+        if (length == 0) goto tail_call;
+        goto call;
+    }
+
+op_TRACE:
+    ROOM(6);
+    value = CONS(LITERAL(1), REG(2));
+    machine->trace = CONS(value, machine->trace);
+    NEXT(3);
+op_UNTRACE:
+    machine->trace = TAIL(machine->trace);
+    NEXT(1);
+op_SLOG:
+    SAVE();
+    slog_clue(machine, REG(1));
+    top = arena->top;
+    NEXT(2);
+op_FAST:
+    SAVE();
+    if (machine->jets_enabled && nk_jets_register(machine, REG(1), REG(2))) {
+        nk_code_forget_sites(machine->code);
+    }
+    NEXT(3);
+op_MEMO:
+    {
+        enum nk_memo_kind kind = nk_memo_kind(arena, REG(2));
+        uint64_t context = kind == NK_MEMO_TRANSIENT ? stack->context : 0;
+        value = NK_NONE;
+        if (kind == NK_MEMO_TRANSIENT || stack->handler == NO_MARK) {
+            value = nk_memo_get(machine, kind, context, REG(3), LITERAL(4));
+        }
+        if (value == NK_NONE) NEXT(6);
+        REG(1) = value;
+        ip += ip[5];
+        GO;
+    }
+op_MEMOPUT:
+    {
+        enum nk_memo_kind kind = nk_memo_kind(arena, REG(2));
+        uint64_t context = kind == NK_MEMO_TRANSIENT ? stack->context : 0;
+        if (kind == NK_MEMO_TRANSIENT || stack->handler == NO_MARK) {
+            nk_memo_put(machine, kind, context, REG(3), LITERAL(4), REG(1));
+        }
+        NEXT(5);
+    }
+op_LOOP:
+    if (loops_has(machine, REG(1), LITERAL(2))) {
+        status = NK_FAIL;
+        goto bail;
+    }
+    ROOM(6);
+    value = CONS(REG(1), LITERAL(2));
+    stack->loops = CONS(value, stack->loops);
+    NEXT(3);
+op_UNLOOP:
+    stack->loops = TAIL(stack->loops);
+    NEXT(1);
+op_JINX:
+    {
+        uint64_t outer = machine->deadline_ns;
+        a = REG(2);
+        REG(1) = outer;
+        if (nk_is_atom(a)) {
+            uint64_t deadline = now_ns() + ns_of_dr(arena, a);
+            if (outer == 0 || deadline < outer) machine->deadline_ns = deadline;
+        }
+        NEXT(3);
+    }
+op_UNJINX:
+    machine->deadline_ns = REG(1);
+    NEXT(2);
+op_BOUT:
+    REG(1) = now_ns();
+    NEXT(2);
+op_UNBOUT:
+    SAVE();
+    report_time(machine, REG(1), ip[3] != 0 ? REG(2) : 0);
+    top = arena->top;
+    NEXT(4);
+op_HINT:
+    SAVE();
+    report(machine, LITERAL(1));
+    top = arena->top;
+    NEXT(2);
+op_SHAM:
+    {
+        const struct nk_arm *arm = NULL;
+        if (machine->jets_enabled) arm = nk_jets_sham(machine, REG(2));
+        if (arm == NULL) NEXT(5);
+        SAVE();
+        status = arm->jet(machine, REG(3), &value);
+        top = arena->top;
+        if (status == NK_MEME && !tried) {
+            tried = true;
+            goto collect_full;
+        }
+        tried = false;
+        nk_jets_count(machine->jets, arm, status != NK_PUNT);
+        if (status == NK_PUNT) NEXT(5);
+        if (status != NK_OK) goto bail;
+        REG(1) = value;
+        ip += ip[4];
+        GO;
+    }
+
+    /* Virtual runs. */
+op_MINK:
+    {
+        FUEL_OR_POLL();
+        a = REG(1);
+        b = REG(2);
+        callee = nk_code_get(machine->code, arena, b);
+        struct mark *mark = mark_push(machine, MARK_MINK);
+        if (mark == NULL) {
+            status = NK_OVER;
+            goto bail;
+        }
+        mark->base = base;
+        mark->ip = ip + 8 + 4;
+        mark->gate = REG(3);
+        stack->handler = stack->mark_count - 1;
+        machine->trace = 0;
+        if (callee == NULL) goto exit;
+        length = 8;
+        goto call;
+    }
+op_MINKDONE:
+    ROOM(3);
+    REG(1) = CONS(0, REG(1));
+    mark_pop(machine);
+    NEXT(2);
+op_UNWOUND:
+    ROOM(3);
+    REG(1) = CONS(stack->result_tag, stack->result);
+    stack->result = 0;
+    NEXT(2);
+op_SCRY:
+    {
+        FUEL_OR_POLL();
+        if (stack->handler == NO_MARK) goto exit;
+        ROOM(9);
+        uint32_t owner = stack->handler;
+        nk_noun gate = stack->marks[owner].gate;
+        nk_noun outer_trace = machine->trace;
+        value = CONS(REG(1), REG(2));
+        struct mark *mark = mark_push(machine, MARK_SCRY);
+        if (mark == NULL) {
+            status = NK_OVER;
+            goto bail;
+        }
+        mark->owner = owner;
+        mark->gate = 0;
+        mark->trace = outer_trace;
+        stack->handler = stack->marks[owner].handler;
+        machine->trace = 0;
+        CELL_OR_EXIT(gate);
+        b = TAIL(gate);
+        CELL_OR_EXIT(b);
+        callee = nk_code_get(machine->code, arena, HEAD(gate));
+        if (callee == NULL) goto exit;
+        value = CONS(value, TAIL(b));
+        a = CONS(HEAD(gate), value);
+        length = 7;
+        goto call;
+    }
+op_SCRYDONE:
+    {
+        /* ~: blocked; [~ ~]: no such thing, ever; [~ ~ value] */
+        ROOM(9);
+        mark_pop(machine);
+        value = REG(2);
+        if (value == 0) {
+            machine->block = REG(4);
+            status = NK_BLOCK;
+            goto bail;
+        }
+        CELL_OR_EXIT(value);
+        value = TAIL(value);
+        if (nk_is_atom(value)) {
+            b = CONS(REG(3), REG(4));
+            b = CONS(NK_CORD_4('h', 'u', 'n', 'k'), b);
+            machine->trace = CONS(b, machine->trace);
+            goto exit;
+        }
+        REG(1) = TAIL(value);
+        NEXT(4);
+    }
+op_HOOK:
+    a = nk_jets_hook(machine, REG(2), LITERAL(3));
+    a = a == 0 ? NK_NONE : slot_noun(arena, REG(2), a);
+    if (a == NK_NONE) goto exit;
+    REG(1) = a;
+    NEXT(4);
+op_REVERSE:
+    SAVE();
+    value = reverse(arena, REG(2));
+    if (value == NK_NONE) {
+        if (tried) {
+            status = NK_MEME;
+            goto bail;
+        }
+        tried = true;
+        goto collect_full;
+    }
+    tried = false;
+    top = arena->top;
+    REG(1) = value;
+    NEXT(3);
+
+refuel:
+    status = poll(machine);
+    if (status != NK_OK) goto bail;
+    fuel = FUEL;
+    GO;
+
+    /* Make room for [need] words and start the instruction again. */
+collect:
+    SAVE();
+    status = nk_nursery_collect(arena, need);
+    top = arena->top;
+    soft = arena->soft;
+    if (soft < top + need) soft = top + need;
+    if (status != NK_OK) goto bail;
+    GO;
+
+collect_full:
+    SAVE();
+    nk_nursery_collect_full(arena);
+    top = arena->top;
+    soft = arena->soft;
+    GO;
+
+exit:
+    status = NK_EXIT;
+bail:
+    SAVE();
+    tried = false;
+    if (!unwind(machine, status)) return status;
+    base = stack->base;
+    ip = stack->ip;
+    program = stack->builtins[NK_BUILTIN_MINK];
+    top = arena->top;
+    if (base < stack->watermark) stack->watermark = base;
+    GO;
+}
+
+/* ---- entry ---- */
+
+static nk_status start(struct nk_machine *machine, struct nk_program *stub, nk_noun a,
+                       nk_noun b, nk_noun *product) {
+    struct nk_stack *stack = machine->stack;
+    NK_ASSERT(stack->base == NULL);
+    nk_status status = stack_grow(machine, stack->start + 16);
+    if (status != NK_OK) return status;
+    stack->start[0] = 0; /* no return address */
+    stack->base = stack->start + 1;
+    stack->watermark = stack->base;
+    stack->base[0] = a;
+    stack->base[1] = b;
+    stack->program = stub;
+    stack->ip = stub->code;
+    machine->trace = 0;
+    machine->block = 0;
+    uint64_t deadline = machine->deadline_ns;
+    status = run(machine, product);
+    machine->deadline_ns = deadline;
+    stack_rest(stack);
+    return status;
+}
+
+nk_status nk_nock(struct nk_machine *machine, nk_noun subject, nk_noun formula,
+                  nk_noun *product) {
+    return start(machine, machine->stack->nock_stub, subject, formula, product);
+}
+
+nk_status nk_slam(struct nk_machine *machine, nk_noun gate, nk_noun sample,
+                  nk_noun *product) {
+    return start(machine, machine->stack->slam_stub, gate, sample, product);
+}
+
+nk_status nk_kick(struct nk_machine *machine, nk_noun core, uint64_t axis,
+                  nk_noun *product) {
+    nk_noun formula = nk_slot(&machine->arena, core, axis);
+    if (formula == NK_NONE) {
+        machine->trace = 0;
+        return NK_EXIT;
+    }
+    return nk_nock(machine, core, formula, product);
+}
+
+/* ---- events ---- */
+
+static void forget_event(struct nk_machine *machine) {
+    nk_code_drop_nursery(machine->code);
+    machine->trace = 0;
+    machine->block = 0;
+    machine->stack->context = machine->stack->context_next = 0;
+    nk_nursery_reset(&machine->arena);
+}
+
+nk_status nk_machine_commit(struct nk_machine *machine, nk_noun *kernel) {
+    nk_noun extra[3] = {*kernel, NK_NONE, NK_NONE};
+    nk_status status = nk_jets_pending(machine, &extra[1]);
+    if (status == NK_OK) status = nk_memo_pending(machine, &extra[2]);
+    if (status != NK_OK) return status;
+    size_t jets = nk_jets_slots(machine->jets, NULL);
+    size_t memo = nk_memo_slots(machine->memo, NULL);
+    size_t count = 3 + jets + memo;
+    nk_noun **places = malloc(count * sizeof *places);
+    nk_noun *slots = malloc(count * sizeof *slots);
+    NK_ASSERT(places != NULL && slots != NULL);
+    for (size_t i = 0; i < 3; i++)
+        places[i] = &extra[i];
+    (void)nk_jets_slots(machine->jets, places + 3);
+    (void)nk_memo_slots(machine->memo, places + 3 + jets);
+    for (size_t i = 0; i < count; i++)
+        slots[i] = *places[i] == NK_NONE ? 0 : *places[i];
+    status = nk_home_promote(&machine->home, slots, count);
+    if (status == NK_OK) {
+        for (size_t i = 0; i < count; i++) {
+            if (*places[i] != NK_NONE) *places[i] = slots[i];
+        }
+        *kernel = extra[0];
+        if (extra[1] != NK_NONE) machine->home.roots[NK_ROOT_COLD] = extra[1];
+        if (extra[2] != NK_NONE) machine->home.roots[NK_ROOT_CACHE] = extra[2];
+        nk_jets_committed(machine->jets);
+        nk_memo_committed(machine->memo);
+        forget_event(machine);
+    }
+    free(places);
+    free(slots);
+    return status;
+}
+
+void nk_machine_discard(struct nk_machine *machine) {
+    if (nk_jets_discard(machine->jets)) nk_code_forget_sites(machine->code);
+    nk_memo_discard(machine->memo);
+    forget_event(machine);
+}
+
+nk_status nk_machine_adopt(struct nk_machine *machine) {
+    nk_status status = nk_jets_adopt(machine);
+    if (status == NK_OK) status = nk_memo_adopt(machine);
+    nk_code_forget_sites(machine->code);
+    return status;
+}
