@@ -57,6 +57,7 @@ METHODS: Final = frozenset(
 """What a kernel may be asked. (Vere also passes CONNECT on, which nothing can
 come of.)"""
 
+_NOT_PASSED: Final = frozenset((b"host", b"content-length", b"transfer-encoding"))
 _HEADERS_BYTES_MAX: Final = 1 << 18
 _SESSIONS_MAX: Final = 10_000
 _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -103,9 +104,10 @@ def request(
     headers: Headers,
     body: bytes,
 ) -> Ovum:
-    """A request as an ovum. `host` leads the headers, as Vere's library has it."""
+    """A request as an ovum. As in Vere, `host` leads the headers, and those that
+    framed the body are left out: its length is in the octs."""
     hosts = [pair for pair in headers if pair[0] == b"host"]
-    rest = [pair for pair in headers if pair[0] != b"host"]
+    rest = [pair for pair in headers if pair[0] not in _NOT_PASSED]
     pairs = [*(hosts or [(b"host", b"default")]), *rest]
     noun = listed(Cell(cord(name), cord(value)) for name, value in pairs)
     return ovum_of_jam(

@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from http import HTTPStatus
 from ipaddress import IPv4Address
 from typing import Final, TypeVar
 
@@ -242,7 +243,8 @@ class Visitor:
             headers.append((b"content-length", b"%d" % len(data)))
         if close:
             headers.append((b"connection", b"close"))
-        out = self._start(status, headers)
+        phrase = HTTPStatus(status).phrase.lower().encode()
+        out = self._start(status, headers, phrase)
         if data and self.method != b"HEAD":
             out += self.parser.send(h11.Data(data=data)) or b""
         out += self.parser.send(h11.EndOfMessage()) or b""
@@ -276,12 +278,12 @@ class Visitor:
             (b"content-type", b"text/event-stream"),
             (b"cache-control", b"no-cache"),
         ]
-        await self._send(self._start(200, kind))
         reader = Exchange(0)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch, reader, nursery.cancel_scope)
             with shared.slogs() as lines:
                 try:
+                    await self._send(self._start(200, kind))
                     await self._slog_lines(lines)
                 except _Hangup:
                     reader.gone = True
@@ -432,7 +434,7 @@ class Visitor:
 
     # --- writing --------------------------------------------------------------
 
-    def _start(self, status: int, headers: eyre.Headers) -> bytes:
+    def _start(self, status: int, headers: eyre.Headers, phrase: bytes = b"") -> bytes:
         ours = {name for name, _ in headers}
         first: eyre.Headers = []
         if b"date" not in ours:
@@ -443,7 +445,7 @@ class Visitor:
             first.append((b"connection", b"close"))
         head = h11.Response(
             status_code=status,
-            reason=eyre.reason(status),
+            reason=phrase or eyre.reason(status),
             headers=[*first, *headers],
         )
         return self.parser.send(head) or b""

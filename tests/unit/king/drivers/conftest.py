@@ -16,17 +16,17 @@ import trio
 
 from king.drivers import wire as wires
 from king.event import Effect, Fact, Failure, Outcome, Ovum, Refused
-from proto.cord import SECOND, cord_text, da_from_unix
+from proto.cord import SECOND, cord_text, da_from_unix, uv_text
 from proto.jam import cue, jam
-from proto.noun import Cell, Noun, atom_bytes, items
 from proto.message import Goof, Jam
+from proto.noun import Cell, Noun, atom_bytes, items
 
 TRACES = Path(__file__).parents[3] / "conformance" / "vere" / "traces"
 
 
 class Instance:
     number = 0x30BD2B55
-    knot = "0v1.hk5an"
+    knot = uv_text(number)
 
 
 class Clock:
@@ -226,7 +226,7 @@ class Kit:
                 assert world.send.statistics().current_buffer_used == 0, (
                     "effects are not drained while admission is shut"
                 )
-                assert len(world.lines) >= count // 2, "malformed effects go unsaid"
+                assert len(world.lines) > count // 20, "malformed effects go unsaid"
                 world.inject.open.set()
                 await world.settled()
                 world.send.close()
