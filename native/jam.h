@@ -19,8 +19,9 @@ nk_status nk_jam(struct nk_jammer *jammer, struct nk_arena *arena, nk_noun n,
                  const uint8_t **bytes, size_t *size);
 
 /* Cue [size] bytes into the nursery. NK_BAD: not a jam ([*why], static text,
- * says which way: gone, back, meme). NK_MEME: does not fit. */
+ * begins with which way: gone, back, meme). NK_MEME: does not fit. Unless it
+ * answers NK_OK, the nursery's top is where it was. */
 nk_status nk_cue(struct nk_jammer *jammer, struct nk_arena *arena, const uint8_t *bytes,
-                 size_t size, nk_noun *out, const char **why);
+                 size_t size, nk_noun *out_noun, const char **why);
 
 #endif
