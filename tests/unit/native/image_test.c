@@ -94,9 +94,12 @@ ssize_t pwrite(int fd, const void *bytes, size_t size, off_t offset) {
 }
 
 ssize_t pwritev(int fd, const struct iovec *parts, int count, off_t offset) {
-    uint8_t *all = malloc((size_t)count * SLOT * 256);
     size_t size = 0;
+    for (int i = 0; i < count; i++)
+        size += parts[i].iov_len;
+    uint8_t *all = malloc(size);
     CHECK(all != NULL);
+    size = 0;
     for (int i = 0; i < count; i++) {
         memcpy(all + size, parts[i].iov_base, parts[i].iov_len);
         size += parts[i].iov_len;
@@ -743,6 +746,7 @@ static void test_crashes(void) {
         recording = false;
         snprintf(path, sizeof path, "%s", scratch);
         for (size_t count = 0; count <= op_count; count++) {
+            if (count < op_count && below(op_count) >= 24) continue; /* a sample */
             for (unsigned variant = 0; variant < 3; variant++, points++) {
                 struct file file = crashed(&start, count, variant > 0);
                 file_write(&file);
