@@ -34,9 +34,14 @@ class _Bail(Exception):
 
 
 class Machine:
-    """Evaluates Nock; `jets` False runs every gate's own body."""
+    """Evaluates Nock. `jets`: all of them, none, or those named; where there
+    is none a gate's own body runs."""
 
-    def __init__(self, *, jets: bool = True, steps_max: int = 50_000_000) -> None:
+    def __init__(
+        self, *, jets: bool | frozenset[str] = True, steps_max: int = 50_000_000
+    ) -> None:
+        if isinstance(jets, bool):
+            jets = frozenset(JETS) if jets else frozenset()
         self.jets = jets
         self.steps_max = steps_max
         self.steps = 0
@@ -196,8 +201,8 @@ class Machine:
         values: list[Noun],
         todo: list[tuple[object, ...]],
     ) -> None:
-        path = self._paths.get(id(core.head)) if axis == 2 and self.jets else None  # type: ignore[union-attr]
-        jet = JETS.get(path[-1]) if path else None
+        path = self._paths.get(id(core.head)) if axis == 2 else None  # type: ignore[union-attr]
+        jet = JETS[path[-1]] if path and path[-1] in self.jets else None
         if jet is None:
             todo.append(("eval", core, _slot(core, axis)))
             return
