@@ -7,6 +7,13 @@
  * same position, so that it is compared only once. Small atoms mostly need
  * no entry: see `jam_direct`.
  *
+ * Mugs have 31 bits, and the mug of a long list of equal elements runs in a
+ * cycle after some tens of thousands: then equal mugs of unequal nouns are
+ * the rule, and each comparison is long. When too much was compared in vain,
+ * jam starts over: it first finds a representative of every noun exactly,
+ * bottom up, by [representative of head, representative of tail], and then
+ * walks representatives, for which identity is equality.
+ *
  * Cue. One pass over the bits. Each atom or cell takes the next place in a
  * list of (position, noun) that is sorted because positions only grow; a
  * cell's place holds NK_NONE until it is complete. Only when a back-reference
@@ -33,6 +40,12 @@ struct open_cell {
     nk_noun head;   /* NK_NONE while the head is being read */
 };
 
+/* (key, other) -> noun, for three kinds of keys; see `represent`. */
+struct triple {
+    uint64_t key, other;
+    nk_noun noun; /* NK_NONE: empty */
+};
+
 struct nk_jammer {
     /* The output. */
     uint8_t *bytes;
@@ -54,7 +67,12 @@ struct nk_jammer {
     /* Cue. */
     struct open_cell *open;
     size_t open_capacity;
-    uint32_t *blocks; /* first entry at or after each 64 bits of input */
+    /* Jam, when mugs fail: representatives. */
+    struct triple *triples; /* NULL: not needed yet */
+    size_t triple_count;
+    size_t triple_capacity; /* a power of two */
+    uint64_t vain;          /* steps of comparisons that failed */
+    uint32_t *blocks;       /* first entry at or after each 64 bits of input */
     size_t block_capacity;
 };
 
@@ -70,6 +88,7 @@ void nk_jammer_free(struct nk_jammer *jammer) {
     free(jammer->todo);
     free(jammer->open);
     free(jammer->blocks);
+    free(jammer->triples);
     free(jammer);
 }
 
@@ -261,7 +280,7 @@ static inline const struct entry *table_find(const struct nk_jammer *jammer, nk_
 }
 
 /* The entry of a noun equal to [n]: candidates have the same mug. */
-static const struct entry *table_find_equal(const struct nk_jammer *jammer,
+static const struct entry *table_find_equal(struct nk_jammer *jammer,
                                             struct nk_arena *arena, nk_noun n,
                                             uint32_t hash) {
     size_t place = slot_of(jammer, hash);
@@ -269,9 +288,127 @@ static const struct entry *table_find_equal(const struct nk_jammer *jammer,
          place = (place + 1) & (jammer->slot_count - 1)) {
         if ((uint32_t)(slot >> 32) != hash) continue;
         const struct entry *entry = &jammer->entries[(uint32_t)slot - 1];
-        if (!nk_is_direct(entry->noun) && nk_equal(arena, entry->noun, n)) return entry;
+        if (nk_is_direct(entry->noun)) continue;
+        uint64_t steps = 0;
+        if (nk_equal_counted(arena, entry->noun, n, &steps)) return entry;
+        jammer->vain += steps;
     }
     return NULL;
+}
+
+/* ---- jam: representatives ---- */
+
+/* Kinds of keys: (noun, IDENTITY) finds the representative of a box;
+ * (representatives of head and tail) that of cells; (mug and words, CONTENT
+ * - i) those of indirect atoms. No noun is one of these marks. */
+#define IDENTITY NK_NONE
+#define CONTENT (NK_NONE - 1)
+
+static struct triple *triple_place(const struct nk_jammer *jammer, uint64_t key,
+                                   uint64_t other) {
+    uint64_t hash = key * 0x9e3779b97f4a7c15ull ^ other * 0xc2b2ae3d27d4eb4full;
+    size_t mask = jammer->triple_capacity - 1;
+    size_t at = (size_t)(hash ^ hash >> 29) & mask;
+    while (jammer->triples[at].noun != NK_NONE &&
+           (jammer->triples[at].key != key || jammer->triples[at].other != other)) {
+        at = (at + 1) & mask;
+    }
+    return &jammer->triples[at];
+}
+
+static bool triples_resize(struct nk_jammer *jammer, size_t capacity) {
+    struct triple *old = jammer->triples;
+    size_t old_capacity = jammer->triple_capacity;
+    jammer->triples = malloc(capacity * sizeof *old);
+    if (jammer->triples == NULL) {
+        jammer->triples = old;
+        return false;
+    }
+    memset(jammer->triples, 0xff, capacity * sizeof *old);
+    jammer->triple_capacity = capacity;
+    for (size_t i = 0; i < old_capacity; i++) {
+        if (old[i].noun == NK_NONE) continue;
+        *triple_place(jammer, old[i].key, old[i].other) = old[i];
+    }
+    free(old);
+    return true;
+}
+
+static bool triple_add(struct nk_jammer *jammer, uint64_t key, uint64_t other,
+                       nk_noun noun) {
+    if (jammer->triple_count * 2 >= jammer->triple_capacity &&
+        !triples_resize(jammer, jammer->triple_capacity * 2)) {
+        return false;
+    }
+    *triple_place(jammer, key, other) = (struct triple){key, other, noun};
+    jammer->triple_count++;
+    return true;
+}
+
+/* The representative of [n], or NK_NONE if it has none yet. */
+static nk_noun representative(const struct nk_jammer *jammer, nk_noun n) {
+    return nk_is_direct(n) ? n : triple_place(jammer, n, IDENTITY)->noun;
+}
+
+/* Choose the representative of a box, its children's being known. */
+static bool choose(struct nk_jammer *jammer, const struct nk_arena *arena, nk_noun n,
+                   uint64_t key, uint64_t other) {
+    nk_noun chosen;
+    for (;; other--) {
+        chosen = triple_place(jammer, key, other)->noun;
+        if (chosen == NK_NONE || nk_is_cell(n)) break;
+        if (nk_atom_compare(arena, chosen, n) == 0) break;
+    }
+    if (chosen == NK_NONE) {
+        if (!triple_add(jammer, key, other, n)) return false;
+        chosen = n;
+    }
+    return triple_add(jammer, n, IDENTITY, chosen);
+}
+
+static bool todo_push(struct nk_jammer *jammer, size_t *todo, nk_noun n) {
+    if (NK_UNLIKELY(*todo == jammer->todo_capacity) &&
+        !grow(&jammer->todo, &jammer->todo_capacity, 0, sizeof *jammer->todo)) {
+        return false;
+    }
+    jammer->todo[(*todo)++] = n;
+    return true;
+}
+
+/* Choose representatives for all of [n], children first. */
+static bool represent(struct nk_jammer *jammer, const struct nk_arena *arena,
+                      nk_noun n) {
+    size_t todo = 0;
+    jammer->triple_count = 0;
+    if (!triples_resize(jammer, 1u << 16) || !todo_push(jammer, &todo, n)) return false;
+    while (todo > 0) {
+        n = jammer->todo[todo - 1];
+        bool ready = true;
+        if (representative(jammer, n) != NK_NONE) {
+            ready = false;
+            todo--;
+        } else if (!nk_is_cell(n)) {
+            const struct nk_atom *box = nk_atom_at(arena, n);
+            uint64_t key = (uint64_t)box->words << 32 | box->mug;
+            if (!choose(jammer, arena, n, key, CONTENT)) return false;
+        } else {
+            const struct nk_cell *cell = nk_cell_at(arena, n);
+            nk_noun head = representative(jammer, cell->head);
+            nk_noun tail = representative(jammer, cell->tail);
+            if (head == NK_NONE && !todo_push(jammer, &todo, cell->head)) return false;
+            if (tail == NK_NONE && !todo_push(jammer, &todo, cell->tail)) return false;
+            ready = head != NK_NONE && tail != NK_NONE;
+            if (ready && !choose(jammer, arena, n, head, tail)) return false;
+        }
+        if (ready) todo--;
+    }
+    return true;
+}
+
+static void forget_representatives(struct nk_jammer *jammer) {
+    free(jammer->triples);
+    jammer->triples = NULL;
+    jammer->triple_count = jammer->triple_capacity = 0;
 }
 
 /* ---- jam ---- */
@@ -298,23 +435,29 @@ static bool jam_direct(struct nk_jammer *jammer, nk_noun n) {
     return out_direct(jammer, n);
 }
 
-enum answer { DONE, DESCEND, NO_MEMORY };
+enum answer { DONE, DESCEND, NO_MEMORY, VAIN };
+
+/* Steps of vain comparison that are too many, beside what was jammed. */
+#define VAIN_MAX 65536u
 
 /* An indirect atom is always longer than a position: 64 bits or more. */
 static enum answer jam_box(struct nk_jammer *jammer, struct nk_arena *arena,
                            nk_noun n) {
     uint64_t position = out_position(jammer);
+    if (NK_UNLIKELY(jammer->triples != NULL)) n = representative(jammer, n);
     uint32_t hash = nk_atom_at(arena, n)->mug;
+    if (NK_UNLIKELY(jammer->triples != NULL)) hash = (uint32_t)(n * 0x9e3779b9u) >> 1;
     size_t at;
     bool twin;
     const struct entry *met = table_find(jammer, n, hash, &at, &twin);
-    if (met == NULL && twin) {
+    if (met == NULL && twin && jammer->triples == NULL) {
         met = table_find_equal(jammer, arena, n, hash);
         if (met != NULL) {
             position = met->position;
             if (!table_add(jammer, at, n, hash, position)) return NO_MEMORY;
             return out_back(jammer, position) ? DONE : NO_MEMORY;
         }
+        if (jammer->vain > VAIN_MAX + 4 * jammer->entry_count) return VAIN;
     }
     if (met != NULL) return out_back(jammer, met->position) ? DONE : NO_MEMORY;
     if (!table_add(jammer, at, n, hash, position)) return NO_MEMORY;
@@ -324,36 +467,43 @@ static enum answer jam_box(struct nk_jammer *jammer, struct nk_arena *arena,
     return DESCEND;
 }
 
-nk_status nk_jam(struct nk_jammer *jammer, struct nk_arena *arena, nk_noun n,
-                 const uint8_t **bytes, size_t *size) {
+static enum answer jam(struct nk_jammer *jammer, struct nk_arena *arena, nk_noun n) {
     size_t todo = 0;
-    trim(jammer);
     jammer->bytes_count = 0;
     jammer->word = 0;
     jammer->word_bits = 0;
+    jammer->entry_count = 0;
     jammer->atom_lengths = 0;
-    if (!table_start(jammer, TABLE_MIN)) return NK_MEME;
-    (void)nk_mug(arena, n);
+    if (!table_start(jammer, TABLE_MIN)) return NO_MEMORY;
     for (;;) {
         if (nk_is_direct(n)) {
-            if (!jam_direct(jammer, n)) return NK_MEME;
+            if (!jam_direct(jammer, n)) return NO_MEMORY;
         } else {
             enum answer answer = jam_box(jammer, arena, n);
-            if (answer == NO_MEMORY) return NK_MEME;
+            if (answer == NO_MEMORY || answer == VAIN) return answer;
             if (answer == DESCEND) {
-                if (NK_UNLIKELY(todo == jammer->todo_capacity) &&
-                    !grow(&jammer->todo, &jammer->todo_capacity, 0, 8)) {
-                    return NK_MEME;
-                }
                 const struct nk_cell *cell = nk_cell_at(arena, n);
-                jammer->todo[todo++] = cell->tail;
+                if (!todo_push(jammer, &todo, cell->tail)) return NO_MEMORY;
                 n = cell->head;
                 continue;
             }
         }
-        if (todo == 0) break;
+        if (todo == 0) return DONE;
         n = jammer->todo[--todo];
     }
+}
+
+nk_status nk_jam(struct nk_jammer *jammer, struct nk_arena *arena, nk_noun n,
+                 const uint8_t **bytes, size_t *size) {
+    trim(jammer);
+    jammer->vain = 0;
+    (void)nk_mug(arena, n);
+    enum answer answer = jam(jammer, arena, n);
+    if (answer == VAIN) {
+        answer = represent(jammer, arena, n) ? jam(jammer, arena, n) : NO_MEMORY;
+        forget_representatives(jammer);
+    }
+    if (answer != DONE) return NK_MEME;
     memcpy(jammer->bytes + jammer->bytes_count, &jammer->word, 8);
     *bytes = jammer->bytes;
     *size = (size_t)((out_position(jammer) + 7) / 8);

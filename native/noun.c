@@ -143,7 +143,8 @@ static inline enum verdict compare_shallow(const struct nk_arena *arena, nk_noun
 /* The first difference ends the walk. So a pair that was once met need not
  * be walked again, whether its walk is over or still pending: had it been
  * unequal, there would be no second meeting that matters. */
-static bool equal_cells(const struct nk_arena *arena, nk_noun a, nk_noun b) {
+static bool equal_cells(const struct nk_arena *arena, nk_noun a, nk_noun b,
+                        uint64_t *steps_total) {
     struct nk_worklist todo;
     struct pair_set met = {NULL, 0, 0};
     uint64_t steps = 0;
@@ -176,12 +177,13 @@ static bool equal_cells(const struct nk_arena *arena, nk_noun a, nk_noun b) {
     }
     equal = true;
 done:
+    *steps_total += steps;
     nk_worklist_close(&todo);
     free(met.pairs);
     return equal;
 }
 
-bool nk_equal(struct nk_arena *arena, nk_noun a, nk_noun b) {
+bool nk_equal_counted(struct nk_arena *arena, nk_noun a, nk_noun b, uint64_t *steps) {
     switch (compare_shallow(arena, a, b)) {
     case SAME:
         return true;
@@ -190,5 +192,10 @@ bool nk_equal(struct nk_arena *arena, nk_noun a, nk_noun b) {
     case DEEPER:
         break;
     }
-    return equal_cells(arena, a, b);
+    return equal_cells(arena, a, b, steps);
+}
+
+bool nk_equal(struct nk_arena *arena, nk_noun a, nk_noun b) {
+    uint64_t steps = 0;
+    return nk_equal_counted(arena, a, b, &steps);
 }

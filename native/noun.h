@@ -62,11 +62,21 @@ _Static_assert(sizeof(struct nk_atom) == 8, "atoms have one word of header");
 
 struct nk_arena; /* nursery.h */
 
-static inline bool nk_is_direct(nk_noun n) { return (n >> 63) == 0; }
-static inline bool nk_is_cell(nk_noun n) { return (n >> 62) == 3; }
-static inline bool nk_is_atom(nk_noun n) { return (n >> 62) != 3; }
-static inline bool nk_is_indirect(nk_noun n) { return (n >> 62) == 2; }
-static inline uint64_t nk_offset(nk_noun n) { return n & NK_OFFSET_MASK; }
+static inline bool nk_is_direct(nk_noun n) {
+    return (n >> 63) == 0;
+}
+static inline bool nk_is_cell(nk_noun n) {
+    return (n >> 62) == 3;
+}
+static inline bool nk_is_atom(nk_noun n) {
+    return (n >> 62) != 3;
+}
+static inline bool nk_is_indirect(nk_noun n) {
+    return (n >> 62) == 2;
+}
+static inline uint64_t nk_offset(nk_noun n) {
+    return n & NK_OFFSET_MASK;
+}
 
 /* Defined in nursery.h, beside the arena: nk_cell_at, nk_atom_at, nk_head,
  * nk_tail, nk_is_home. */
@@ -101,6 +111,9 @@ nk_noun nk_slot_atom(const struct nk_arena *arena, nk_noun n, nk_noun axis);
  * structure is never walked twice. Cannot fail: its scratch is malloc'd and
  * our own exhaustion is fatal. */
 bool nk_equal(struct nk_arena *arena, nk_noun a, nk_noun b);
+
+/* The same; adds the cell pairs that were walked to *steps. */
+bool nk_equal_counted(struct nk_arena *arena, nk_noun a, nk_noun b, uint64_t *steps);
 
 /* Numeric comparison of two atoms: -1, 0, 1. */
 int nk_atom_compare(const struct nk_arena *arena, nk_noun a, nk_noun b);
