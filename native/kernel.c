@@ -172,8 +172,9 @@ static nk_status call_arm(struct nk_serf *serf, uint64_t axis, nk_noun sample,
 
 /* --- goofs ------------------------------------------------------------------ */
 
+static const uint8_t null_jam[1] = {0x02};
+
 static void tang_none(struct nk_goof *goof) {
-    static const uint8_t null_jam[1] = {0x02};
     goof->tang.size = 0;
     nk_buffer_put(&goof->tang, null_jam, sizeof null_jam);
 }
@@ -203,7 +204,7 @@ nk_status nk_kernel_refuse(struct nk_serf *serf, nk_status status, const char *w
 }
 
 /* Copy the innermost entries of the machine's trace to `serf->trace`, as
- * jam: it has to outlive the nursery. Leaves it empty if that fails. */
+ * jam: it has to outlive the nursery. A trace too large is left out. */
 static void save_trace(struct nk_serf *serf) {
     struct nk_arena *arena = &serf->machine.arena;
     nk_noun rest = serf->machine.trace;
@@ -212,6 +213,7 @@ static void save_trace(struct nk_serf *serf) {
     size_t size;
     size_t count = 0;
     serf->trace.size = 0;
+    nk_buffer_put(&serf->trace, null_jam, sizeof null_jam);
     if (rest == NK_NONE || !nk_is_cell(rest)) return;
     nk_noun *entries = calloc(NK_TRACE_COUNT_MAX, sizeof *entries);
     NK_ASSERT(entries != NULL);
@@ -233,7 +235,9 @@ static void save_trace(struct nk_serf *serf) {
     }
     free(entries);
     if (nk_jam(serf->machine.jammer, arena, list, &bytes, &size) != NK_OK) return;
-    if (size <= NK_TRACE_SIZE_MAX) nk_buffer_put(&serf->trace, bytes, size);
+    if (size > NK_TRACE_SIZE_MAX) return;
+    serf->trace.size = 0;
+    nk_buffer_put(&serf->trace, bytes, size);
 }
 
 static bool is_list(const struct nk_arena *arena, nk_noun list) {
@@ -290,10 +294,10 @@ static void take_goof(struct nk_serf *serf, nk_status status) {
     if (status == NK_INTR && serf->interrupt != NULL) {
         atomic_store_explicit(serf->interrupt, 0, memory_order_relaxed);
     }
-    serf->trace.size = 0;
-    if (status != NK_EVIL) save_trace(serf);
+    save_trace(serf);
     discard(serf);
-    if (serf->trace.size == 0 || kernel_of(serf) == NK_NONE) return;
+    /* +mook is asked even where there is no trace: some have words for that. */
+    if (status == NK_EVIL || kernel_of(serf) == NK_NONE) return;
     if (render(serf, goof) != NK_OK) tang_none(goof);
     discard(serf);
     serf->trace.size = 0;

@@ -66,32 +66,43 @@ def branch(tag: str, then: object, otherwise: object) -> Noun:
 GROW = noun(8, (1, 0), 8, (1, (9, 2, 10, (6, (0, 6), 0, 6), 0, 1)), 9, 2, 0, 1)
 SPIN = noun(8, (1, (9, 2, 0, 1)), 9, 2, 0, 1)
 
+# A %crud of a %bust crashes too: in its data, `[goof wire tag data]`, the tag.
+BUST = noun(6, (5, (0, 446), (1, "bust")), (0, 0), ((1, 0), COUNT))
+
 # The kernel of these tests counts its events and does what tags say.
 POKE = branch(
-    "crash",
+    "bust",
     (0, 0),
     branch(
-        "spin",
-        SPIN,
+        "crud",
+        BUST,
         branch(
-            "grow",
-            GROW,
+            "spin",
+            SPIN,
             branch(
-                "odd",
-                ((0, DATA_AT), KEEP),
+                "grow",
+                GROW,
                 branch(
-                    "set",
-                    ((1, 0), (10, (3, 0, DATA_AT), 0, 7)),
+                    "odd",
+                    ((0, DATA_AT), KEEP),
                     branch(
-                        "atom",
-                        (1, 7),
+                        "set",
+                        ((1, 0), (10, (3, 0, DATA_AT), 0, 7)),
                         branch(
-                            "print",
-                            (11, ("slog", (1, 2), 0, DATA_AT), (1, 0), COUNT),
-                            (
-                                # One effect: [/echo/1 %echo data].
-                                (((1, ["echo", "1"]), (1, "echo"), 0, DATA_AT), 1, 0),
-                                COUNT,
+                            "atom",
+                            (1, 7),
+                            branch(
+                                "print",
+                                (11, ("slog", (1, 2), 0, DATA_AT), (1, 0), COUNT),
+                                (
+                                    # One effect: [/echo/1 %echo data].
+                                    (
+                                        ((1, ["echo", "1"]), (1, "echo"), 0, DATA_AT),
+                                        1,
+                                        0,
+                                    ),
+                                    COUNT,
+                                ),
                             ),
                         ),
                     ),
@@ -148,7 +159,7 @@ def test_work_answers_number_mug_and_effects(serf: SerfProcess) -> None:
 
 
 def test_many_works_in_one_frame_are_answered_in_order(serf: SerfProcess) -> None:
-    works = [poke(n, "crash" if n % 7 == 3 else "x", n) for n in range(500)]
+    works = [poke(n, "bust" if n % 7 == 3 else "x", n) for n in range(500)]
     serf.send(*works[:400])
     serf.send(*works[400:])
     event = 1
@@ -328,7 +339,7 @@ def test_play_stops_before_a_divergence(serf: SerfProcess) -> None:
 
 
 def test_play_stops_at_a_crash_with_its_goof(serf: SerfProcess) -> None:
-    rows = (Row(0, poke(1, "x").job), Row(0, poke(2, "crash").job))
+    rows = (Row(0, poke(1, "x").job), Row(0, poke(2, "bust").job))
     stuck = serf.ask(Play(4, 2, 1, rows))
     assert isinstance(stuck, Stuck)
     assert (stuck.event, stuck.expected, stuck.actual) == (3, 0, 0)
