@@ -25,6 +25,7 @@
 #include <string.h>
 
 #include "mug.h"
+#include "murmur.h"
 
 #define TABLE_MIN 64u /* slots that a small noun starts with */
 /* Buffers that outgrew this many bytes are freed when a small noun comes. */
@@ -306,9 +307,8 @@ static const struct entry *table_find_equal(struct nk_jammer *jammer,
 
 static struct triple *triple_place(const struct nk_jammer *jammer, uint64_t key,
                                    uint64_t other) {
-    uint64_t hash = key * 0x9e3779b97f4a7c15ull ^ other * 0xc2b2ae3d27d4eb4full;
     size_t mask = jammer->triple_capacity - 1;
-    size_t at = (size_t)(hash ^ hash >> 29) & mask;
+    size_t at = (size_t)nk_hash_two(key, other) & mask;
     while (jammer->triples[at].noun != NK_NONE &&
            (jammer->triples[at].key != key || jammer->triples[at].other != other)) {
         at = (at + 1) & mask;
@@ -446,7 +446,7 @@ static enum answer jam_box(struct nk_jammer *jammer, struct nk_arena *arena,
     uint64_t position = out_position(jammer);
     if (NK_UNLIKELY(jammer->triples != NULL)) n = representative(jammer, n);
     uint32_t hash = nk_atom_at(arena, n)->mug;
-    if (NK_UNLIKELY(jammer->triples != NULL)) hash = (uint32_t)(n * 0x9e3779b9u) >> 1;
+    if (NK_UNLIKELY(jammer->triples != NULL)) hash = (uint32_t)nk_hash_two(n, 0);
     size_t at;
     bool twin;
     const struct entry *met = table_find(jammer, n, hash, &at, &twin);

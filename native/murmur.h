@@ -77,4 +77,11 @@ static inline uint32_t nk_murmur_both(uint32_t head, uint32_t tail) {
                            NK_MUG_LAST_RESORT_CELL);
 }
 
+/* Not a mug: a hash of two references, whose low bits are all used. */
+static inline uint64_t nk_hash_two(uint64_t a, uint64_t b) {
+    uint64_t hash = (a ^ (b << 31 | b >> 33)) * 0x9e3779b97f4a7c15ull;
+    hash = (hash ^ hash >> 32 ^ b) * 0xc2b2ae3d27d4eb4full;
+    return hash ^ hash >> 29;
+}
+
 #endif

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "murmur.h"
 #include "nursery.h"
 #include "worklist.h"
 
@@ -93,8 +94,7 @@ struct pair_set {
 };
 
 static struct pair *pair_place(const struct pair_set *set, nk_noun a, nk_noun b) {
-    uint64_t hash = (a * 0x9e3779b97f4a7c15ull) ^ (b * 0xc2b2ae3d27d4eb4full);
-    size_t at = (size_t)(hash ^ (hash >> 32)) & (set->capacity - 1);
+    size_t at = (size_t)nk_hash_two(a, b) & (set->capacity - 1);
     while (set->pairs[at].a != NK_NONE &&
            (set->pairs[at].a != a || set->pairs[at].b != b)) {
         at = (at + 1) & (set->capacity - 1);
