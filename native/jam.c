@@ -23,6 +23,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "mug.h"
 #include "murmur.h"
@@ -30,6 +31,7 @@
 #define TABLE_MIN 64u /* slots that a small noun starts with */
 /* Buffers that outgrew this many bytes are freed when a small noun comes. */
 #define KEPT_BYTES (4u << 20)
+#define HUGE_PAGE (2u << 20)
 
 struct entry {
     nk_noun noun;
@@ -209,10 +211,25 @@ static inline size_t slot_of(const struct nk_jammer *jammer, uint32_t hash) {
     return (size_t)((uint64_t)hash * 0x9e3779b97f4a7c15ull >> jammer->slot_shift);
 }
 
+/* The table is much larger than the cache where it matters. */
+static inline void prefetch_slot(const struct nk_jammer *jammer,
+                                 const struct nk_arena *arena, nk_noun n) {
+    if (nk_is_direct(n)) return;
+    __builtin_prefetch(&jammer->slots[slot_of(jammer, nk_atom_at(arena, n)->mug)]);
+}
+
+/* A large table is probed at random: huge pages spare most of the misses. */
+static void *slots_new(size_t size) {
+    if (size < 2 * HUGE_PAGE) return malloc(size);
+    void *slots = aligned_alloc(HUGE_PAGE, size);
+    if (slots != NULL) (void)madvise(slots, size, MADV_HUGEPAGE);
+    return slots;
+}
+
 static bool table_start(struct nk_jammer *jammer, size_t count) {
     if (count > jammer->slot_capacity) {
         free(jammer->slots);
-        jammer->slots = malloc(count * sizeof *jammer->slots);
+        jammer->slots = slots_new(count * sizeof *jammer->slots);
         jammer->slot_capacity = jammer->slots == NULL ? 0 : count;
         if (jammer->slots == NULL) return false;
     }
@@ -484,6 +501,7 @@ static enum answer jam(struct nk_jammer *jammer, struct nk_arena *arena, nk_noun
             if (answer == DESCEND) {
                 const struct nk_cell *cell = nk_cell_at(arena, n);
                 if (!todo_push(jammer, &todo, cell->tail)) return NO_MEMORY;
+                prefetch_slot(jammer, arena, cell->tail);
                 n = cell->head;
                 continue;
             }

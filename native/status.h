@@ -11,16 +11,16 @@
 
 typedef enum nk_status {
     NK_OK = 0,
-    NK_EXIT,   /* deterministic crash: may become a value inside Nock */
-    NK_EVIL,   /* failed authentication in a cipher jet */
-    NK_FAIL,   /* a limit, or an endless loop that a hint found */
-    NK_MEME,   /* out of nursery or home */
-    NK_INTR,   /* interrupted, or past its deadline */
-    NK_OVER,   /* out of interpreter stack */
-    NK_BLOCK,  /* virtual only: scry blocked */
-    NK_PUNT,   /* a jet declines; run the Nock */
-    NK_BAD,    /* malformed input (jam, frame, image); see the message */
-    NK_IO,     /* the operating system refused; see the message */
+    NK_EXIT,  /* deterministic crash: may become a value inside Nock */
+    NK_EVIL,  /* failed authentication in a cipher jet */
+    NK_FAIL,  /* a limit, or an endless loop that a hint found */
+    NK_MEME,  /* out of nursery or home */
+    NK_INTR,  /* interrupted, or past its deadline */
+    NK_OVER,  /* out of interpreter stack */
+    NK_BLOCK, /* virtual only: scry blocked */
+    NK_PUNT,  /* a jet declines; run the Nock */
+    NK_BAD,   /* malformed input (jam, frame, image); see the message */
+    NK_IO,    /* the operating system refused; see the message */
 } nk_status;
 
 /* The mote of a bail as text: "exit", "evil", ... Never NULL. */
@@ -29,11 +29,11 @@ const char *nk_status_mote(nk_status status);
 /* Print [what], file and line on fd 2 and abort: our own bug. */
 _Noreturn void nk_panic(const char *what, const char *file, int line);
 
-#define NK_ASSERT(condition)                                                             \
-    do {                                                                                 \
-        if (__builtin_expect(!(condition), 0)) {                                         \
-            nk_panic(#condition, __FILE__, __LINE__);                                    \
-        }                                                                                \
+#define NK_ASSERT(condition)                                                           \
+    do {                                                                               \
+        if (__builtin_expect(!(condition), 0)) {                                       \
+            nk_panic(#condition, __FILE__, __LINE__);                                  \
+        }                                                                              \
     } while (0)
 
 /* Costly checks: on in NK_PARANOID and NK_TINY builds. */
