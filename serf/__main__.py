@@ -20,7 +20,7 @@ from __future__ import annotations
 import resource
 import signal
 import sys
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from serf.errors import ImageForeign, SerfError, Usage
 
@@ -30,8 +30,7 @@ _TOOLS = ("noun", "nock", "check-image")
 _IDENTITY_SIZE = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(NamedTuple):
     """What the king told us."""
 
     read_fd: int

@@ -4,17 +4,16 @@ The only importer of `serf._native`; native/api.h says what its records mean.
 Every call releases the GIL. Nothing here decides anything.
 
 Invariants: one thread; what a call returns is copied out of C before the
-next call.
+next call. Records are NamedTuples: dataclasses would cost each start some
+milliseconds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from struct import Struct
-from typing import Any
+from typing import Any, NamedTuple
 
-from proto.cord import cord
 from proto.jam import jam
 from proto.message import (
     Bail,
@@ -27,6 +26,7 @@ from proto.message import (
     Slog,
     Work,
 )
+from proto.noun import noun
 from serf._native import ffi, lib
 from serf.errors import ImageUnusable, NoMemory, Unconfined
 
@@ -71,8 +71,7 @@ class NotJam(Exception):
     """Bytes that are not a jam, or not of the noun that was asked for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(NamedTuple):
     """What was found in the image; `good` False: nothing usable."""
 
     good: bool
@@ -85,8 +84,7 @@ class Loaded:
     note: str
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(NamedTuple):
     """What a save wrote."""
 
     event: int
@@ -97,8 +95,7 @@ class Written:
     elapsed_us: int
 
 
-@dataclass(frozen=True, slots=True)
-class StoppedPlay:
+class StoppedPlay(NamedTuple):
     """Where and why a replay stopped."""
 
     event: int
@@ -107,8 +104,7 @@ class StoppedPlay:
     goof: Goof | None
 
 
-@dataclass(frozen=True, slots=True)
-class CheckedImage:
+class CheckedImage(NamedTuple):
     """What a verified image holds; `fault` is empty where all is well."""
 
     fault: str
@@ -123,8 +119,7 @@ class CheckedImage:
     log: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class NounFacts:
+class NounFacts(NamedTuple):
     """Counts of a noun; a tree count is None where it passes 64 bits."""
 
     jam: Jam
@@ -136,8 +131,7 @@ class NounFacts:
     atoms_tree: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluated:
+class Evaluated(NamedTuple):
     """A computation's product."""
 
     jam: Jam
@@ -145,8 +139,7 @@ class Evaluated:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Crashed:
+class Crashed(NamedTuple):
     """A computation that ended in a bail."""
 
     mote: str
@@ -456,7 +449,7 @@ def _unless_full(count: int) -> int | None:
 
 
 def _cord_jam(text: str) -> Jam:
-    return jam(cord(text))
+    return jam(noun(text))
 
 
 def _read_answers(raw: bytes, pleas: list[Plea]) -> None:

@@ -17,7 +17,6 @@ import os
 from typing import assert_never
 
 from proto.codec import WritReader, pack_pleas
-from proto.cord import cord
 from proto.errors import ProtoError
 from proto.jam import jam
 from proto.message import (
@@ -191,5 +190,5 @@ def _ripe(loaded: Loaded) -> Ripe:
 def _refuse(request: int, why: str) -> Bail:
     """Fail a request in our own words: a tang of one %leaf."""
     tape = listed([ord(letter) for letter in why])
-    tang = listed([noun(cord("leaf"), tape)])
+    tang = listed([noun("leaf", tape)])
     return Bail(request, (Goof("fail", jam(tang)),))
