@@ -46,6 +46,7 @@ from king.drivers.wire import (
     effect_wire,
     goof_jams,
     knot_text,
+    off_thread,
     ovum,
     ovum_of_jam,
     read_small,
@@ -286,7 +287,8 @@ class _Connection:
 
     async def _take(self, body: bytes, nursery: trio.Nursery) -> None:
         try:
-            rid, tag, tar, wir, card, name = fast.slots(body, _AXES)
+            cut = partial(fast.slots, body, _AXES)
+            rid, tag, tar, wir, card, name = await off_thread(cut, len(body))
         except CueError:
             raise _Fault("cue-none") from None
         # The first bit of a jam tells an atom (0) from a cell.
@@ -328,7 +330,8 @@ class _Connection:
             tag = shared.tags.get(name)
             if tag is None:
                 tag = shared.tag(name)
-            event = Ovum(wire, tag, fast.tuple_((head, card)))
+            join = partial(fast.tuple_, (head, card))
+            event = Ovum(wire, tag, await off_thread(join, size))
         except ValueError:
             raise _Fault("ovum-bad") from None
         self.outstanding += 1
@@ -350,7 +353,8 @@ class _Connection:
     async def _peek(self, rid: Jam, nom: Jam, size: int) -> None:
         try:
             unit = await self.shared.peek(fast.tuple_((_PRIVILEGED, nom)))
-            reply = fast.tuple_((rid, _PEEK, unit))
+            join = partial(fast.tuple_, (rid, _PEEK, unit))
+            reply = await off_thread(join, len(unit))
         except (TreadleError, ProtoError) as error:
             self.shared.log(f"conn: peek: {error}")
             reply = fast.tuple_((rid, _PEEK, NULL))

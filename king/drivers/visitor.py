@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
 from ipaddress import IPv4Address
-from typing import Final, TypeVar
+from typing import Final
 
 import h11
 import trio
@@ -22,7 +22,7 @@ from king.config import RUNTIME
 from king.drivers import eyre
 from king.drivers.base import Clock, Inject, Instance, Log
 from king.drivers.exchange import Exchange, Limits, http_date
-from king.drivers.wire import DONE_NOTHING, motes, ovum
+from king.drivers.wire import DONE_NOTHING, motes, off_thread, ovum
 from king.event import Failure, Refused
 from proto.cord import da_to_unix, ud_text
 
@@ -35,8 +35,6 @@ Slogs = Callable[[], trio.MemoryReceiveChannel[str]]
 _SERVER: Final = RUNTIME.replace("-", "/", 1).encode()
 _READ_SIZE: Final = 1 << 16
 _WRITE_SIZE: Final = 1 << 18
-_THREAD_SIZE: Final = 4 << 20
-"""Above this a body is turned into a noun, or back, off the main thread."""
 _CLOSING_S: Final = 0.5
 _HEARTBEAT_S: Final = 20.0
 _LAST_LINE: Final = "data:urbit shutting down\n\n"
@@ -331,7 +329,7 @@ class Visitor:
             headers=list(request.headers),
             body=body,
         )
-        event = await _off_thread(build, len(body))
+        event = await off_thread(build, len(body))
         exchange = Exchange(shared.limits.response)
         shared.exchanges[key] = exchange
         known = ended = False
@@ -387,7 +385,7 @@ class Visitor:
                 return False
             read = partial(eyre.read_event, part, limits.response_part)
             try:
-                said = await _off_thread(read, len(part))
+                said = await off_thread(read, len(part))
             except ValueError as error:
                 self.shared.log(f"http: strange response: {error}")
                 continue
@@ -478,13 +476,3 @@ class Visitor:
                     await self.stream.send_all(view[at : at + _WRITE_SIZE])
         except (trio.BrokenResourceError, trio.TooSlowError):
             raise _Hangup from None
-
-
-T = TypeVar("T")
-
-
-async def _off_thread(work: Callable[[], T], size: int) -> T:
-    """Do it here, or elsewhere if it takes long enough for others to notice."""
-    if size < _THREAD_SIZE:
-        return work()
-    return await trio.to_thread.run_sync(work)

@@ -1,4 +1,4 @@
-"""What every driver says and hears, between nouns and Python values. Pure.
+"""What every driver says and hears, between nouns and Python values.
 
 Ova are built here, and the guest's words are taken apart here: each function
 that reads takes a bound, and raises ValueError (CueError is one) for anything
@@ -11,7 +11,10 @@ Limits: SMALL bytes of jam for nouns that are cued in Python; large atoms
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+import trio
 
 from king.event import Effect, Failure, Jam, Outcome, Ovum
 from proto import fast
@@ -31,6 +34,7 @@ __all__ = [
     "motes",
     "octs_bytes",
     "octs_jam",
+    "off_thread",
     "ovum",
     "ovum_of_jam",
     "read_small",
@@ -41,6 +45,8 @@ YES: Final = 0
 NO: Final = 1
 SMALL: Final = 1 << 18
 NULL: Final = jam(0)
+_THREAD_SIZE: Final = 1 << 20
+T = TypeVar("T")
 
 
 def DONE_NOTHING(outcome: Outcome) -> None:
@@ -115,3 +121,11 @@ def goof_jams(failure: Failure) -> list[bytes]:
 def motes(failure: Failure) -> str:
     """Why, in one line."""
     return ", ".join(f"%{goof.mote}" for goof in failure.goofs) or "no reason given"
+
+
+async def off_thread(work: Callable[[], T], size: int) -> T:
+    """Do it here, or in a thread if `size` bytes take so long that all others
+    would notice (the codec releases the interpreter's lock)."""
+    if size < _THREAD_SIZE:
+        return work()
+    return await trio.to_thread.run_sync(work)
