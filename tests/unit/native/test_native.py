@@ -14,14 +14,26 @@ import pytest
 HERE = Path(__file__).parent
 NATIVE = HERE.parents[2] / "native"
 TESTS = sorted(HERE.glob("*_test.c"))
-WARNINGS = (
-    "-Wall -Wextra -Wconversion -Wshadow -Wtype-limits -Wstrict-prototypes "
-    "-Wmissing-prototypes -Werror"
-).split()
+WARNINGS = [
+    "-Wall",
+    "-Wextra",
+    "-Wconversion",
+    "-Wshadow",
+    "-Wtype-limits",
+    "-Wstrict-prototypes",
+    "-Wmissing-prototypes",
+    "-Werror",
+]
 VARIANTS = {
     "shipped": ["-O2", "-DNK_PARANOID"],
-    "tiny": ["-O1", "-g", "-DNK_TINY", "-fsanitize=address,undefined"]
-    + ["-fno-sanitize-recover=all", "-fno-omit-frame-pointer"],
+    "tiny": [
+        "-O1",
+        "-g",
+        "-DNK_TINY",
+        "-fsanitize=address,undefined",
+        "-fno-sanitize-recover=all",
+        "-fno-omit-frame-pointer",
+    ],
 }
 
 
