@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import stat
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -258,8 +259,12 @@ def _nock_row(jets: bool) -> Callable[[Engine, Row], Row]:
 
 
 def _check_image(path: str, as_json: bool) -> int:
-    if not os.path.isfile(path):
-        raise BadInput("no such file")
+    try:
+        is_file = stat.S_ISREG(os.stat(path).st_mode)
+    except OSError as error:
+        raise BadInput(error.strerror or str(error)) from error
+    if not is_file:
+        raise BadInput("not a file")
     checked = check_image(path)
     row: Row = {
         "file": path,
