@@ -17,12 +17,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from king.drivers.wire import (
     NO,
     NULL,
     YES,
+    knot_text,
     octs_bytes,
     octs_jam,
     ovum_of_jam,
@@ -58,6 +60,10 @@ METHODS: Final = frozenset(
 come of.)"""
 
 _NOT_PASSED: Final = frozenset((b"host", b"content-length", b"transfer-encoding"))
+_NO: Final = jam(NO)
+_START: Final = jam(cord("start"))
+_CONTINUE: Final = jam(cord("continue"))
+_CANCEL: Final = jam(cord("cancel"))
 _HEADERS_BYTES_MAX: Final = 1 << 18
 _SESSIONS_MAX: Final = 10_000
 _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -109,17 +115,27 @@ def request(
     hosts = [pair for pair in headers if pair[0] == b"host"]
     rest = [pair for pair in headers if pair[0] not in _NOT_PASSED]
     pairs = [*(hosts or [(b"host", b"default")]), *rest]
-    noun = listed(Cell(cord(name), cord(value)) for name, value in pairs)
     return ovum_of_jam(
         wire,
         "request-local" if local else "request",
-        jam(NO),
-        jam(Cell(cord("ipv4"), address)),
+        _NO,
+        _address_jam(address),
         jam(cord(method)),
         jam(cord(url)),
-        jam(noun),
+        _headers_jam(tuple(pairs)),
         fast.tuple_([NULL, octs_jam(body)]) if body else NULL,
     )
+
+
+@lru_cache(maxsize=64)
+def _address_jam(address: int) -> Jam:
+    return jam(Cell(cord("ipv4"), address))
+
+
+@lru_cache(maxsize=64)
+def _headers_jam(pairs: tuple[tuple[bytes, bytes], ...]) -> Jam:
+    """A client says the same headers with each of its requests."""
+    return jam(listed(Cell(cord(name), cord(value)) for name, value in pairs))
 
 
 # --- from the kernel --------------------------------------------------------
@@ -131,8 +147,7 @@ def read_event(data: Jam, size_max: int) -> Start | Continue | Cancel:
     :raises ValueError: if it is none of the three.
     """
     kind, second, start_unit, start_end, more_end = fast.slots(data, (2, 6, 14, 15, 7))
-    name = atom_bytes(read_small(kind or b"", 64))
-    if name == b"start":
+    if kind == _START:
         if second is None or start_unit is None or start_end is None:
             raise ValueError("%start without its parts")
         head = read_small(second)
@@ -142,20 +157,20 @@ def read_event(data: Jam, size_max: int) -> Start | Continue | Cancel:
             raise ValueError(f"status {str(head.head)[:20]}")
         body = _unit_octs(start_unit, size_max)
         return Start(head.head, _headers(head.tail), body, _flag(start_end))
-    if name == b"continue":
+    if kind == _CONTINUE:
         if second is None or more_end is None:
             raise ValueError("%continue without its parts")
         return Continue(_unit_octs(second, size_max), _flag(more_end))
-    if name == b"cancel":
+    if kind == _CANCEL:
         return Cancel()
-    raise ValueError(f"%{name[:40].decode('utf-8', 'backslashreplace')}")
+    name = atom_bytes(read_small(kind or b"", 64))
+    raise ValueError(f"%{knot_text(name)}")
 
 
 def _flag(data: bytes) -> bool:
-    value = read_small(data, 64)
-    if value == YES:
+    if data == NULL:
         return True
-    if value == NO:
+    if data == _NO:
         return False
     raise ValueError("no loobean")
 

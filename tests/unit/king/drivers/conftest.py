@@ -16,7 +16,7 @@ import trio
 
 from king.drivers import wire as wires
 from king.event import Effect, Fact, Failure, Outcome, Ovum, Refused
-from proto.cord import SECOND, cord_text, da_from_unix, uv_text
+from proto.cord import SECOND, da_from_unix, uv_text
 from proto.jam import cue, jam
 from proto.message import Goof, Jam
 from proto.noun import Cell, Noun, atom_bytes, items
@@ -151,7 +151,7 @@ def check_ovum(ovum: Ovum) -> None:
     assert isinstance(n.tail, Cell)
     knots = (n.head.head, *items(n.head.tail))
     assert ovum.wire == tuple(wires.knot_text(atom_bytes(knot)) for knot in knots)
-    assert ovum.tag == cord_text(n.tail.head)
+    assert ovum.tag == wires.knot_text(atom_bytes(n.tail.head))
 
 
 def edit(n: Noun, axis: int, value: Noun) -> Noun:
