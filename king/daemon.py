@@ -46,7 +46,7 @@ from king.maintain import keep_saving
 from king.pier import Pier, open_pier
 from king.pipeline import Ask, Limits, Pipeline, Poke, head_time
 from king.released import ReleasedMark
-from king.replay import Replayed, replay_pier, show_progress
+from king.replay import HALT_S, Replayed, replay_pier, show_progress
 from king.replay import replay as play_log
 from king.report import Recovery, keep_repro, write_beside
 from king.router import ORDER, Channel, Injector, Router
@@ -208,8 +208,10 @@ class _Ship:
         if why:
             self.log(why)
         self._stop.set()
-        if self._startup is not None and not self._replaying:
-            self._startup.cancel()
+        if self._startup is not None:
+            # A replay may save what it has; nothing else needs the time.
+            grace = HALT_S if self._replaying else 0.0
+            self._startup.deadline = trio.current_time() + grace
 
     def fail(self, error: TreadleError) -> None:
         """Stop because of a fault: its code is the exit code."""

@@ -50,6 +50,8 @@ ROWS_MAX = 2_048
 BYTES_MAX = 8 << 20
 FRAMES_MAX = 2
 SAVE_S = 120.0
+HALT_S = 5.0
+"""From a request to halt until the serf is killed in the middle of an event."""
 
 
 class Rows(Protocol):
@@ -441,11 +443,22 @@ async def _play_through(
         handshake_s=600,
     )
 
+    lords: list[Lord] = []
+
     async def signals(task_status: trio.TaskStatus[None]) -> None:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as numbers:
             task_status.started()
             async for _ in numbers:
-                halt.set()
+                if halt.is_set():
+                    _kill(lords)
+                else:
+                    halt.set()
+                    nursery.start_soon(late)
+
+    async def late() -> None:
+        """One event may run for hours: do not wait for it."""
+        await trio.sleep(HALT_S)
+        _kill(lords)
 
     try:
         # What is visible in the log may not be durable yet: no snapshot may
@@ -454,6 +467,7 @@ async def _play_through(
         async with trio.open_nursery() as nursery:
             await nursery.start(signals)
             lord = await Lord.start(nursery, spec, on_line=_print_line)
+            lords.append(lord)
             assert lord.ripe is not None
             if lord.ripe.event > until:
                 raise TreadleError(
@@ -476,6 +490,11 @@ async def _play_through(
     finally:
         await thread.close()
     return done, done.event >= until
+
+
+def _kill(lords: list[Lord]) -> None:
+    for lord in lords:
+        lord.kill("interrupted")
 
 
 def _sync_log(pier: Pier) -> None:
