@@ -150,6 +150,14 @@ static void home_marked(void *context, struct nk_arena *arena) {
 #define PATH_13 13u
 #define PATH_24 17u
 #define PATH_25 25u
+/* The pieces of a loop over a list: 23 words, then 9, then 8. */
+#define LIST_START                                                                     \
+    ZERO(1), ZERO(2), ZERO(3), ZERO(4), ZERO(5), NK_OP_LDP, 1, 0, PATH_12, NK_OP_LDP,  \
+        2, 0, PATH_13
+#define LIST_NEXT(end) NK_OP_JATOM, 1, (end), NK_OP_LD2, 4, 1, NK_OP_LD3, 1, 1
+#define SLAM_AT(at, sample, product) NK_OP_SLAM, 0, 2, sample, product, 6, 0, (at) + 8
+#define JUMP(from, to) NK_OP_JMP, (uint32_t)((to) - (from))
+#define LIST_END NK_OP_JNEK, 1, 0, 9
 #define STUB(program, registers)                                                       \
     nk_code_stub(machine->code, program, sizeof program / sizeof *program, literals,   \
                  sizeof literals / sizeof *literals, registers)
@@ -202,8 +210,128 @@ static void make_stubs(struct nk_machine *machine) {
             27,      NK_OP_LD6, 4,          0,       NK_OP_TSLAM, 1, 3, 4};
         stack->builtins[i == 0 ? NK_BUILTIN_MULE : NK_BUILTIN_MOLE] = STUB(mule, 5);
     }
+    /* r0 core, r1 what is left of the list, r2 gate, r3 what was made,
+     * r4 item (or sample), r5 the gate's product. */
+    const uint32_t turn[] = {LIST_START,
+                             LIST_NEXT(46 - 23),
+                             SLAM_AT(32, 4, 5),
+                             NK_OP_CONS,
+                             3,
+                             5,
+                             3,
+                             JUMP(44, 23),
+                             LIST_END,
+                             NK_OP_REVERSE,
+                             0,
+                             3,
+                             NK_OP_RET,
+                             0,
+                             NK_OP_BAIL};
+    const uint32_t skim[] = {LIST_START,
+                             LIST_NEXT(49 - 23),
+                             SLAM_AT(32, 4, 5),
+                             NK_OP_JTEST,
+                             5,
+                             47 - 40,
+                             NK_OP_CONS,
+                             3,
+                             4,
+                             3,
+                             JUMP(47, 23),
+                             LIST_END,
+                             NK_OP_REVERSE,
+                             0,
+                             3,
+                             NK_OP_RET,
+                             0,
+                             NK_OP_BAIL};
+    const uint32_t skip[] = {LIST_START,
+                             LIST_NEXT(51 - 23),
+                             SLAM_AT(32, 4, 5),
+                             NK_OP_JTEST,
+                             5,
+                             45 - 40,
+                             JUMP(43, 23),
+                             NK_OP_CONS,
+                             3,
+                             4,
+                             3,
+                             JUMP(49, 23),
+                             LIST_END,
+                             NK_OP_REVERSE,
+                             0,
+                             3,
+                             NK_OP_RET,
+                             0,
+                             NK_OP_BAIL};
+    const uint32_t levy[] = {LIST_START,
+                             LIST_NEXT(47 - 23),
+                             SLAM_AT(32, 4, 5),
+                             NK_OP_JTEST,
+                             5,
+                             45 - 40,
+                             JUMP(43, 23),
+                             NK_OP_RETK,
+                             3,
+                             NK_OP_JNEK,
+                             1,
+                             0,
+                             53 - 47,
+                             NK_OP_RETK,
+                             0,
+                             NK_OP_BAIL};
+    const uint32_t lien[] = {LIST_START,
+                             LIST_NEXT(47 - 23),
+                             SLAM_AT(32, 4, 5),
+                             NK_OP_JTEST,
+                             5,
+                             45 - 40,
+                             NK_OP_RETK,
+                             0,
+                             JUMP(45, 23),
+                             NK_OP_JNEK,
+                             1,
+                             0,
+                             53 - 47,
+                             NK_OP_RETK,
+                             3,
+                             NK_OP_BAIL};
+    const uint32_t roll[] = {
+        LIST_START, NK_OP_LDP, 3, 2,       PATH_13,           LIST_NEXT(50 - 27),
+        NK_OP_CONS, 4,         4, 3,       SLAM_AT(40, 4, 3), JUMP(48, 27),
+        NK_OP_JNEK, 1,         0, 56 - 50, NK_OP_RET,         3,
+        NK_OP_BAIL};
+    const uint32_t reel[] = {LIST_START,
+                             NK_OP_LDP,
+                             3,
+                             2,
+                             PATH_13,
+                             NK_OP_REVERSE,
+                             1,
+                             1,
+                             LIST_NEXT(53 - 30),
+                             NK_OP_CONS,
+                             4,
+                             4,
+                             3,
+                             SLAM_AT(43, 4, 3),
+                             JUMP(51, 30),
+                             NK_OP_RET,
+                             3};
+    stack->builtins[NK_BUILTIN_TURN] = STUB(turn, 6);
+    stack->builtins[NK_BUILTIN_SKIM] = STUB(skim, 6);
+    stack->builtins[NK_BUILTIN_SKIP] = STUB(skip, 6);
+    stack->builtins[NK_BUILTIN_LEVY] = STUB(levy, 6);
+    stack->builtins[NK_BUILTIN_LIEN] = STUB(lien, 6);
+    stack->builtins[NK_BUILTIN_ROLL] = STUB(roll, 6);
+    stack->builtins[NK_BUILTIN_REEL] = STUB(reel, 6);
 }
 #undef ZERO
+#undef LIST_START
+#undef LIST_NEXT
+#undef SLAM_AT
+#undef JUMP
+#undef LIST_END
 
 nk_status nk_machine_open(struct nk_machine *machine, uint64_t home_size,
                           uint64_t nursery_size) {
@@ -1160,7 +1288,7 @@ op_SCRYDONE:
             goto exit;
         }
         REG(1) = TAIL(value);
-        NEXT(4);
+        NEXT(5);
     }
 op_HOOK:
     a = nk_jets_hook(machine, REG(2), LITERAL(3));
@@ -1169,6 +1297,9 @@ op_HOOK:
     REG(1) = a;
     NEXT(4);
 op_REVERSE:
+    for (value = REG(2); nk_is_cell(value); value = TAIL(value)) {
+    }
+    if (value != 0) goto exit;
     SAVE();
     value = reverse(arena, REG(2));
     if (value == NK_NONE) {

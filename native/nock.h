@@ -36,11 +36,11 @@ struct nk_machine {
     struct nk_jets *jets;
     struct nk_memo *memo;
     struct nk_stack *stack;
-    nk_noun trace;               /* of the last bail */
-    nk_noun block;               /* path of the last NK_BLOCK */
+    nk_noun trace;                     /* of the last bail */
+    nk_noun block;                     /* path of the last NK_BLOCK */
     const _Atomic uint32_t *interrupt; /* polled; non-zero: NK_INTR */
-    uint64_t deadline_ns;        /* CLOCK_MONOTONIC; 0 = none */
-    uint64_t stack_size_max;     /* bytes */
+    uint64_t deadline_ns;              /* CLOCK_MONOTONIC; 0 = none */
+    uint64_t stack_size_max;           /* bytes */
     bool jets_enabled;
     nk_slog_sink slog;
     void *slog_context;

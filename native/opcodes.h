@@ -71,7 +71,7 @@
     X(HINT, 2)     /* k: a hint for the operator */                                    \
     X(SHAM, 5)     /* d a c j: jet named a on core c; jump if it ran */                \
     X(SCRY, 7)     /* a b call: opcode 12 */                                           \
-    X(SCRYDONE, 4) /* d a b */                                                         \
+    X(SCRYDONE, 5) /* d v a b */                                                       \
     X(MINK, 8)     /* s f v call: handler v */                                         \
     X(MINKDONE, 2) /* d */                                                             \
     X(UNWOUND, 2)  /* d: what a mink that crashed or blocked makes */                  \

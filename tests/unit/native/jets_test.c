@@ -1,0 +1,809 @@
+/* units: noun nursery home survey mug jam status atom code memo jet nock jets */
+/* Each jet against plain arithmetic, its crashes and what it declines; then
+ * registration: who gets a jet, who does not, across commits, discards and
+ * restarts; and the arms that run as programs. */
+#include <pthread.h>
+
+#include "check.h"
+#include "code.h"
+#include "jet.h"
+#include "mug.h"
+#include "text.h"
+
+static struct nk_machine machine;
+static struct nk_arena *arena = &machine.arena;
+
+static const struct nk_arm *const families[] = {
+    nk_arms_arithmetic, nk_arms_bits, nk_arms_lists, nk_arms_serial, nk_arms_virtual};
+
+static const struct nk_arm *arm_of(const char *path) {
+    for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
+        for (const struct nk_arm *arm = families[i]; arm->path != NULL; arm++) {
+            if (strcmp(arm->path, path) == 0) return arm;
+        }
+    }
+    CHECK(false);
+    return NULL;
+}
+
+static nk_status call(const char *path, nk_noun sample, nk_noun *product) {
+    nk_noun core =
+        nk_cons_try(arena, nk_cons_try(arena, 1, 0), nk_cons_try(arena, sample, 0));
+    return arm_of(path)->jet(&machine, core, product);
+}
+
+static void gives(const char *path, const char *sample, const char *want) {
+    nk_noun product;
+    nk_status status = call(path, text_noun(arena, sample), &product);
+    if (status != NK_OK) fprintf(stderr, "%s %s: %d\n", path, sample, status);
+    CHECK(status == NK_OK);
+    bool same = nk_equal(arena, product, text_noun(arena, want));
+    if (!same) fprintf(stderr, "%s %s is not %s\n", path, sample, want);
+    CHECK(same);
+}
+
+static void fails(const char *path, const char *sample, nk_status want) {
+    nk_noun product;
+    nk_status status = call(path, text_noun(arena, sample), &product);
+    if (status != want) fprintf(stderr, "%s %s: %d\n", path, sample, status);
+    CHECK(status == want);
+}
+
+/* ---- numbers, digit by digit ---- */
+
+#define DIGITS 64 /* of base 2^8, lowest first */
+struct number {
+    uint8_t digit[DIGITS];
+};
+
+static uint64_t seed = 20260101;
+static uint64_t next_random(void) {
+    seed ^= seed << 13;
+    seed ^= seed >> 7;
+    seed ^= seed << 17;
+    return seed;
+}
+
+/* Up to [size] bytes, with runs of zeros and ones among them. */
+static struct number random_number(size_t size) {
+    struct number n = {{0}};
+    size_t length = (size_t)(next_random() % (size + 1));
+    for (size_t i = 0; i < length; i++) {
+        uint64_t kind = next_random() % 4;
+        n.digit[i] = kind == 0 ? 0 : kind == 1 ? 0xff : (uint8_t)next_random();
+    }
+    return n;
+}
+static nk_noun noun_from(const struct number *n) {
+    return nk_atom_from_bytes(arena, n->digit, DIGITS);
+}
+static struct number number_from(nk_noun noun) {
+    struct number n;
+    CHECK(nk_atom_size(arena, noun) <= DIGITS);
+    nk_atom_read(arena, noun, n.digit, DIGITS);
+    return n;
+}
+static int compare(const struct number *a, const struct number *b) {
+    for (size_t i = DIGITS; i-- > 0;) {
+        if (a->digit[i] != b->digit[i]) return a->digit[i] < b->digit[i] ? -1 : 1;
+    }
+    return 0;
+}
+static struct number plus(const struct number *a, const struct number *b) {
+    struct number sum;
+    unsigned carry = 0;
+    for (size_t i = 0; i < DIGITS; i++) {
+        carry += (unsigned)a->digit[i] + b->digit[i];
+        sum.digit[i] = (uint8_t)carry;
+        carry >>= 8;
+    }
+    CHECK(carry == 0);
+    return sum;
+}
+static struct number times(const struct number *a, const struct number *b) {
+    struct number product = {{0}};
+    for (size_t i = 0; i < DIGITS; i++) {
+        unsigned carry = 0;
+        for (size_t k = 0; i + k < DIGITS; k++) {
+            carry += product.digit[i + k] + (unsigned)a->digit[i] * b->digit[k];
+            product.digit[i + k] = (uint8_t)carry;
+            carry >>= 8;
+        }
+    }
+    return product;
+}
+static bool bit(const struct number *a, uint64_t at) {
+    return at < DIGITS * 8 && (a->digit[at / 8] >> (at % 8) & 1) != 0;
+}
+static void put_bit(struct number *a, uint64_t at) {
+    CHECK(at < DIGITS * 8);
+    a->digit[at / 8] = (uint8_t)(a->digit[at / 8] | 1u << (at % 8));
+}
+static uint64_t bits(const struct number *a) {
+    uint64_t n = DIGITS * 8;
+    while (n > 0 && !bit(a, n - 1))
+        n--;
+    return n;
+}
+static struct number cut(const struct number *a, uint64_t start, uint64_t count) {
+    struct number out = {{0}};
+    for (uint64_t i = 0; i < count && start + i < DIGITS * 8; i++) {
+        if (bit(a, start + i)) put_bit(&out, i);
+    }
+    return out;
+}
+
+static nk_noun two(nk_noun a, nk_noun b) {
+    return nk_cons_try(arena, a, b);
+}
+
+/* The jet on [sample] gives the number. */
+static void same(const char *path, nk_noun sample, struct number want) {
+    nk_noun product;
+    CHECK(call(path, sample, &product) == NK_OK);
+    struct number got = number_from(product);
+    if (compare(&got, &want) != 0) fprintf(stderr, "%s differs\n", path);
+    CHECK(compare(&got, &want) == 0);
+}
+static void same_flag(const char *path, nk_noun sample, bool want) {
+    nk_noun product;
+    CHECK(call(path, sample, &product) == NK_OK);
+    CHECK(product == (want ? 0u : 1u));
+}
+
+static void test_arithmetic_random(void) {
+    for (int round = 0; round < 3000; round++) {
+        struct number a = random_number(28), b = random_number(28);
+        if (round % 16 == 0) b = a;
+        nk_noun x = noun_from(&a), y = noun_from(&b), product;
+        int order = compare(&a, &b);
+        struct number sum = plus(&a, &b);
+        same("one/add", two(x, y), sum);
+        same("one/sub", two(noun_from(&sum), y), a);
+        same("one/mul", two(x, y), times(&a, &b));
+        nk_status below = order < 0 ? NK_EXIT : NK_OK;
+        CHECK(call("one/sub", two(x, y), &product) == below);
+        same_flag("one/gte", two(x, y), order >= 0);
+        same_flag("one/gth", two(x, y), order > 0);
+        same_flag("one/lte", two(x, y), order <= 0);
+        same_flag("one/lth", two(x, y), order < 0);
+        same("one/max", two(x, y), order > 0 ? a : b);
+        same("one/min", two(x, y), order < 0 ? a : b);
+        nk_status status = call("one/dvr", two(x, y), &product);
+        if (y == 0) {
+            CHECK(status == NK_EXIT);
+            CHECK(call("one/div", two(x, y), &product) == NK_EXIT);
+            CHECK(call("one/mod", two(x, y), &product) == NK_EXIT);
+        } else {
+            CHECK(status == NK_OK);
+            struct number q = number_from(nk_head(arena, product));
+            struct number r = number_from(nk_tail(arena, product));
+            struct number back = times(&q, &b);
+            back = plus(&back, &r);
+            CHECK(compare(&back, &a) == 0 && compare(&r, &b) < 0);
+            same("one/div", two(x, y), q);
+            same("one/mod", two(x, y), r);
+        }
+        if (x != 0) {
+            struct number one = {{1}};
+            CHECK(call("one/dec", x, &product) == NK_OK);
+            struct number less = number_from(product);
+            less = plus(&less, &one);
+            CHECK(compare(&less, &a) == 0);
+        }
+        nk_nursery_reset(arena);
+    }
+}
+
+static void test_bits_random(void) {
+    for (int round = 0; round < 3000; round++) {
+        struct number a = random_number(24), b = random_number(24), want = {{0}};
+        nk_noun x = noun_from(&a), y = noun_from(&b), bloq = next_random() % 7;
+        uint64_t size = 1ull << bloq;
+        nk_noun step = next_random() % (256 >> bloq), count = next_random() % 9;
+        nk_noun bite = two(bloq, step);
+        same("two/end", two(bite, x), cut(&a, 0, step * size));
+        same("two/rsh", two(bite, x), cut(&a, step * size, 512));
+        same("two/end", two(bloq, x), cut(&a, 0, size));
+        same("two/rsh", two(bloq, x), cut(&a, size, 512));
+        same("two/cut", two(bloq, two(two(step, count), x)),
+             cut(&a, step * size, count * size));
+        uint64_t blocks = (bits(&a) + size - 1) / size;
+        nk_noun product;
+        CHECK(call("two/met", two(bloq, x), &product) == NK_OK && product == blocks);
+        CHECK(call("two/xeb", x, &product) == NK_OK && product == bits(&a));
+        for (uint64_t i = 0; i < 256; i++) {
+            if (bit(&a, i) && i + step * size < 512) put_bit(&want, i + step * size);
+        }
+        if (bits(&a) + step * size <= 512) same("two/lsh", two(bite, x), want);
+        struct number both = a, either = a, one = a;
+        for (size_t i = 0; i < DIGITS; i++) {
+            both.digit[i] &= b.digit[i];
+            either.digit[i] |= b.digit[i];
+            one.digit[i] ^= b.digit[i];
+        }
+        same("two/dis", two(x, y), both);
+        same("two/con", two(x, y), either);
+        same("two/mix", two(x, y), one);
+        /* cat, rap, can, rep: laid side by side */
+        struct number joined = cut(&a, 0, 512);
+        for (uint64_t i = 0; i < bits(&b); i++) {
+            if (bit(&b, i)) put_bit(&joined, i + blocks * size);
+        }
+        same("two/cat", two(bloq, two(x, y)), joined);
+        same("two/rap", two(bloq, two(x, two(y, 0))), joined);
+        struct number part = cut(&a, 0, step * size);
+        for (uint64_t i = 0; i < bits(&b) && i < count * size; i++) {
+            if (bit(&b, i)) put_bit(&part, i + step * size);
+        }
+        same("two/can", two(bloq, two(two(step, x), two(two(count, y), 0))), part);
+        if (count * size <= 256) {
+            part = cut(&a, 0, count * size);
+            for (uint64_t i = 0; i < bits(&b) && i < count * size; i++) {
+                if (bit(&b, i)) put_bit(&part, i + count * size);
+            }
+            same("two/rep", two(two(bloq, count), two(x, two(y, 0))), part);
+        }
+        /* rip and back; swp; rev */
+        if (count > 0) {
+            CHECK(call("two/rip", two(two(bloq, count), x), &product) == NK_OK);
+            uint64_t length = 0;
+            for (nk_noun l = product; l != 0; l = nk_tail(arena, l), length++) {
+                struct number got = number_from(nk_head(arena, l));
+                struct number chunk = cut(&a, length * count * size, count * size);
+                CHECK(compare(&got, &chunk) == 0);
+            }
+            CHECK(length == (bits(&a) + count * size - 1) / (count * size));
+            same("two/rep", two(two(bloq, count), product), a);
+        }
+        struct number turned = {{0}};
+        for (uint64_t i = 0; i < blocks * size; i++) {
+            uint64_t to = (blocks - 1 - i / size) * size + i % size;
+            if (bit(&a, i)) put_bit(&turned, to);
+        }
+        same("two/swp", two(bloq, x), turned);
+        memset(&turned, 0, sizeof turned);
+        for (uint64_t i = 0; i < step * size; i++) {
+            if (bit(&a, i)) put_bit(&turned, (step - 1 - i / size) * size + i % size);
+        }
+        same("two/rev", two(bloq, two(step, x)), turned);
+        /* sqt: r^2 <= a < (r+1)^2 */
+        CHECK(call("two/sqt", x, &product) == NK_OK);
+        struct number root = number_from(nk_head(arena, product));
+        struct number rest = number_from(nk_tail(arena, product)), unit = {{1}};
+        struct number square = times(&root, &root), above = plus(&root, &unit);
+        struct number back = plus(&square, &rest);
+        above = times(&above, &above);
+        CHECK(compare(&back, &a) == 0 && compare(&above, &a) > 0);
+        /* mat and rub */
+        CHECK(call("two/mat", x, &product) == NK_OK);
+        nk_noun length = nk_head(arena, product), coded = nk_tail(arena, product), out;
+        CHECK(call("two/lsh", two(two(0, step), coded), &coded) == NK_OK);
+        CHECK(call("two/rub", two(step, coded), &out) == NK_OK);
+        CHECK(nk_head(arena, out) == length);
+        CHECK(nk_equal(arena, nk_tail(arena, out), x));
+        nk_nursery_reset(arena);
+    }
+}
+
+static void test_crashes_and_punts(void) {
+    fails("one/dec", "0", NK_EXIT);
+    fails("one/dec", "[1 2]", NK_EXIT);
+    fails("one/add", "[[1 2] 3]", NK_PUNT);
+    fails("one/add", "5", NK_PUNT);
+    fails("one/sub", "[3 4]", NK_EXIT);
+    fails("one/lth", "[[0 1] 4]", NK_PUNT);
+    gives("one/cap", "2", "2");
+    gives("one/cap", "3", "3");
+    gives("one/cap", "13", "3");
+    gives("one/cap", "11", "2");
+    fails("one/cap", "1", NK_EXIT);
+    fails("one/cap", "0", NK_EXIT);
+    gives("one/mas", "2", "1");
+    gives("one/mas", "13", "5");
+    gives("one/mas", "11", "7");
+    gives("one/mas", "0xc000000000000001", "0x4000000000000001");
+    fails("one/mas", "1", NK_EXIT);
+    gives("one/peg", "[3 6]", "14");
+    gives("one/peg", "[5 1]", "5");
+    gives("one/peg", "[1 7]", "7");
+    gives("one/peg", "[4 13]", "37");
+    fails("one/peg", "[0 3]", NK_EXIT);
+    fails("one/peg", "[3 0]", NK_EXIT);
+    gives("two/bex", "0", "1");
+    gives("two/bex", "63", "0x8000000000000000");
+    fails("two/bex", "0x4000000000000000", NK_MEME);
+    gives("two/lsh", "[[100 7] 0]", "0");
+    fails("two/lsh", "[100 1]", NK_MEME);
+    gives("two/rsh", "[100 77]", "0");
+    gives("two/end", "[100 77]", "77");
+    gives("two/end", "[[100 0] 77]", "0");
+    gives("two/met", "[100 77]", "1");
+    gives("two/met", "[3 0]", "0");
+    fails("two/rip", "[[3 0] 1]", NK_PUNT);
+    gives("two/rip", "[[3 0] 0]", "0");
+    fails("two/rep", "[3 [1 2 3]]", NK_PUNT);
+    fails("two/can", "[3 [[1 2] 0 0]]", NK_PUNT);
+    gives("two/can", "[3 [[1 2] [100 0] 0]]", "2");
+    gives("two/rap", "[3 [%ab %c 0 %d 0]]", "%abcd");
+    gives("two/rub", "[0 1]", "[1 0]");
+    fails("two/rub", "[0 0]", NK_EXIT);
+    fails("two/rub", "[70 1]", NK_EXIT);
+    gives("two/mat", "0", "[1 1]");
+    gives("two/jam", "[1 2]", "0x1231");
+    gives("two/cue", "0x1231", "[1 2]");
+    fails("two/cue", "7", NK_EXIT);
+    fails("two/cue", "1", NK_EXIT);
+    fails("two/cue", "[1 1]", NK_PUNT);
+    gives("two/mug", "0", "0x79ff04e8");
+    gives("two/mug", "[1 2 3]", "0x3a811aec");
+    nk_nursery_reset(arena);
+}
+
+static void test_lists(void) {
+    gives("two/flop", "[1 2 3 0]", "[3 2 1 0]");
+    gives("two/flop", "0", "0");
+    fails("two/flop", "[1 2 3]", NK_PUNT);
+    gives("two/lent", "[1 2 3 0]", "3");
+    fails("two/lent", "7", NK_PUNT);
+    gives("two/weld", "[[1 2 0] 3 4 0]", "[1 2 3 4 0]");
+    gives("two/weld", "[0 3 0]", "[3 0]");
+    fails("two/weld", "[[1 2] 3 4 0]", NK_PUNT);
+    gives("two/snag", "[0 5 6 0]", "5");
+    gives("two/snag", "[1 5 6 0]", "6");
+    fails("two/snag", "[2 5 6 0]", NK_EXIT);
+    fails("two/snag", "[2 5 6]", NK_PUNT);
+    gives("two/scag", "[2 5 6 7 0]", "[5 6 0]");
+    gives("two/scag", "[9 5 6 0]", "[5 6 0]");
+    gives("two/scag", "[1 5 6]", "[5 0]");
+    fails("two/scag", "[2 5 6]", NK_PUNT);
+    gives("two/slag", "[2 5 6 7 0]", "[7 0]");
+    gives("two/slag", "[9 5 0]", "0");
+    gives("two/slag", "[1 5 6]", "6");
+    fails("two/slag", "[2 5 6]", NK_PUNT);
+    gives("two/reap", "[3 7 8]", "[[7 8] [7 8] [7 8] 0]");
+    gives("two/zing", "[[1 2 0] 0 [3 0] 0]", "[1 2 3 0]");
+    fails("two/zing", "[[1 2] 0]", NK_PUNT);
+    gives("two/dor", "[1 1]", "0");
+    gives("two/dor", "[1 2]", "0");
+    gives("two/dor", "[2 1]", "1");
+    gives("two/dor", "[9 [0 0]]", "0");
+    gives("two/dor", "[[0 0] 9]", "1");
+    gives("two/dor", "[[1 [2 3]] [1 [2 4]]]", "0");
+    gives("two/dor", "[[1 [3 3]] [1 [2 4]]]", "1");
+    for (nk_noun i = 0; i < 200; i++) {
+        nk_noun a = next_random() % 50, b = next_random() % 50, yes;
+        uint32_t c = nk_mug(arena, a), d = nk_mug(arena, b);
+        CHECK(call("two/gor", two(a, b), &yes) == NK_OK);
+        CHECK(yes == (c < d || a == b ? 0u : 1u));
+        c = nk_mug(arena, c);
+        d = nk_mug(arena, d);
+        CHECK(call("two/mor", two(a, b), &yes) == NK_OK);
+        CHECK(yes == (c < d || a == b ? 0u : 1u));
+    }
+    nk_nursery_reset(arena);
+}
+
+/* ---- registration ---- */
+
+#define ROOT "[11 [%fast 1 [%k 138] [1 0] 0] [1 0 0] 1 138]"
+#define ONE "[11 [%fast 1 %one [0 3] 0] [1 0 1] 0 1]"
+#define TWO "[11 [%fast 1 %two [0 3] 0] [1 0 2] 0 1]"
+/* A layer whose arm 4 makes the gate that its hooks call mute and mure. */
+#define QUA                                                                            \
+    "[11 [%fast 1 %qua [0 3] [%mute 9 4 0 1] [%mure 9 4 0 1] 0] "                      \
+    "[1 [1 [0 13] 1 2] 0 4] 0 1]"
+/* A gate whose Nock answers %nock: a jet is seen by its other answer. */
+#define GATE(name) "[11 [%fast 1 " name " [0 7] 0] [1 11 " name " 1 %nock] [1 0] 0 1]"
+
+static nk_status nock(const char *formula, nk_noun *product) {
+    return nk_nock(&machine, 0, text_noun(arena, formula), product);
+}
+
+/* For the message of a failing test only. */
+static void show(nk_noun n, int depth) {
+    if (nk_is_direct(n)) {
+        fprintf(stderr, "%llu", (unsigned long long)n);
+    } else if (nk_is_cell(n) && depth > 0) {
+        fprintf(stderr, "[");
+        show(nk_head(arena, n), depth - 1);
+        fprintf(stderr, " ");
+        show(nk_tail(arena, n), depth - 1);
+        fprintf(stderr, "]");
+    } else {
+        fprintf(stderr, "...");
+    }
+}
+
+static void computes(const char *formula, const char *want) {
+    nk_noun product;
+    nk_status status = nock(formula, &product);
+    if (status != NK_OK) fprintf(stderr, "%s: %d\n", formula, status);
+    CHECK(status == NK_OK);
+    bool right = nk_equal(arena, product, text_noun(arena, want));
+    if (!right) {
+        fprintf(stderr, "%s is not %s but ", formula, want);
+        show(product, 12);
+        fprintf(stderr, "\n");
+    }
+    CHECK(right);
+}
+
+static void fresh(void) {
+    nk_machine_close(&machine);
+    CHECK(nk_machine_open(&machine, 64u << 20, 64u << 20) == NK_OK);
+}
+
+#define IN(layers, gate, sample)                                                       \
+    "[7 " ROOT " " layers " 7 " gate " 9 2 10 [6 1 " sample "] 0 1]"
+
+static void test_registration(void) {
+    fresh();
+    computes(IN("7 " ONE, GATE("%add"), "[3 4]"), "7");
+    computes(IN("7 " ONE, GATE("%add"), "[[1 2] 4]"), "%nock");
+    computes(IN("7 " ONE, GATE("%sud"), "[3 4]"), "%nock");
+    fresh();
+    machine.jets_enabled = false;
+    computes(IN("7 " ONE, GATE("%add"), "[3 4]"), "%nock");
+    fresh();
+    /* The same core, but nothing registered above it. */
+    computes(
+        "[7 [[1 0 0] 1 138] 7 [[1 0 1] 0 1] 7 " GATE("%add") " 9 2 10 [6 1 3 4] 0 1]",
+        "%nock");
+    /* The right names over a wrong number. */
+    computes("[7 [11 [%fast 1 [%k 138] [1 0] 0] [1 0 0] 1 137] 7 " ONE
+             " 7 " GATE("%add") " 9 2 10 [6 1 3 4] 0 1]",
+             "%nock");
+    fresh();
+    /* A layer below another one counts by itself. */
+    computes(IN("7 " ONE " 7 " TWO, GATE("%bex"), "4"), "16");
+    computes(IN("7 " ONE " 7 " TWO, GATE("%add"), "[3 4]"), "%nock");
+    fresh();
+    /* A battery that was kicked before it was registered. */
+    computes("[8 [[1 11 %add 1 %nock] [1 0] 1 0] [9 2 0 2] 7 " ROOT " 7 " ONE
+             " 7 " GATE("%add") " 9 2 10 [6 1 3 4] 0 1]",
+             "[%nock 7]");
+    /* The battery is registered, this core's context is not. */
+    computes("[8 [1 [11 %add 1 %nock] [3 4] 1 1] 9 2 0 2]", "%nock");
+    computes(IN("7 " ONE, GATE("%dec"), "6"), "5");
+}
+
+static void test_sham(void) {
+    fresh();
+    computes("[8 [1 [11 [%sham 1 %dec] 1 %nock] 8 0] 9 2 0 2]", "7");
+    computes("[8 [1 [11 [%sham 1 %none] 1 %nock] 8 0] 9 2 0 2]", "%nock");
+    computes("[8 [1 [4 11 [%sham 1 %add] 1 9] [3 [1 2]] 0] 9 2 0 2]", "10");
+    nk_noun product;
+    CHECK(nock("[8 [1 [11 [%sham 1 %dec] 1 %nock] 0 0] 9 2 0 2]", &product) == NK_EXIT);
+    machine.jets_enabled = false;
+    computes("[8 [1 [11 [%sham 1 %dec] 1 %nock] 8 0] 9 2 0 2]", "%nock");
+}
+
+#define LIST(name, gate, list) IN("7 " ONE " 7 " TWO, GATE(name), "[" list " " gate "]")
+
+static void test_programs(void) {
+    nk_noun product;
+    fresh();
+    computes(LIST("%turn", "[[4 0 6] 0 0]", "[1 2 3 0]"), "[2 3 4 0]");
+    computes(LIST("%turn", "[[4 0 6] 0 0]", "0"), "0");
+    CHECK(nock(LIST("%turn", "[[4 0 6] 0 0]", "[1 2 3]"), &product) == NK_EXIT);
+    CHECK(nock(LIST("%turn", "[[4 0 6] 0 0]", "[1 [2 2] 0]"), &product) == NK_EXIT);
+    /* [b a] of each with what came before */
+    computes(LIST("%roll", "[[[0 13] 0 12] [0 9] 0]", "[1 2 3 0]"), "[[[9 1] 2] 3]");
+    computes(LIST("%roll", "[[[0 13] 0 12] [0 9] 0]", "0"), "9");
+    computes(LIST("%reel", "[[0 6] [0 9] 0]", "[1 2 3 0]"), "[1 2 3 9]");
+    CHECK(nock(LIST("%reel", "[[0 6] [0 9] 0]", "[1 2 3]"), &product) == NK_EXIT);
+    CHECK(nock(LIST("%roll", "[[0 6] 0 0]", "0"), &product) == NK_EXIT);
+    /* is it 2? */
+    computes(LIST("%levy", "[[5 [1 2] 0 6] 0 0]", "[2 2 2 0]"), "0");
+    computes(LIST("%levy", "[[5 [1 2] 0 6] 0 0]", "[2 3 2]"), "1");
+    computes(LIST("%levy", "[[5 [1 2] 0 6] 0 0]", "0"), "0");
+    CHECK(nock(LIST("%levy", "[[5 [1 2] 0 6] 0 0]", "[2 2 7]"), &product) == NK_EXIT);
+    CHECK(nock(LIST("%levy", "[[1 2] 0 0]", "[2 0]"), &product) == NK_EXIT);
+    computes(LIST("%lien", "[[5 [1 2] 0 6] 0 0]", "[3 4 2 5]"), "0");
+    computes(LIST("%lien", "[[5 [1 2] 0 6] 0 0]", "[3 4 0]"), "1");
+    CHECK(nock(LIST("%lien", "[[5 [1 2] 0 6] 0 0]", "[3 4]"), &product) == NK_EXIT);
+    computes(LIST("%skim", "[[5 [1 2] 0 6] 0 0]", "[2 3 2 4 0]"), "[2 2 0]");
+    computes(LIST("%skip", "[[5 [1 2] 0 6] 0 0]", "[2 3 2 4 0]"), "[3 4 0]");
+    CHECK(nock(LIST("%skim", "[[1 2] 0 0]", "[2 0]"), &product) == NK_EXIT);
+}
+
+#define MINK(subject, formula, gate)                                                   \
+    IN("7 " ONE " 7 " QUA, GATE("%mink"), "[[" subject " " formula "] " gate "]")
+#define NO_SCRY "[[1 0] 0 0]"
+
+static void test_virtual(void) {
+    nk_noun product;
+    fresh();
+    computes(MINK("7", "[4 0 1]", NO_SCRY), "[0 8]");
+    computes(MINK("7", "[0 2]", NO_SCRY), "[2 0]");
+    computes(MINK("7", "5", NO_SCRY), "[2 0]");
+    computes(MINK("7", "[11 [%mean 1 %a] 11 [%spot 1 %b] 0 2]", NO_SCRY),
+             "[2 [%spot %b] [%mean %a] 0]");
+    computes(MINK("7", "[12 [1 %ref] 1 %path]", NO_SCRY), "[1 %path]");
+    computes(MINK("7", "[11 [%mean 1 %a] 12 [1 %ref] 1 %path]", "[[1 0 0] 0 0]"),
+             "[2 [%hunk %ref %path] [%mean %a] 0]");
+    computes(MINK("7", "[4 12 [1 %ref] 1 4]", "[[[1 0] [1 0] 0 13] 0 0]"), "[0 5]");
+    computes(MINK("7", "[[12 [1 8] 1 4] 0 1]", "[[[1 0] [1 0] 0 6] 0 0]"),
+             "[0 [[8 4] 7]]");
+    /* A crash in the handler is the caller's. */
+    CHECK(nock(MINK("7", "[12 [1 1] 1 1]", "[[0 0] 0 0]"), &product) == NK_EXIT);
+    CHECK(nock(MINK("7", "[12 [1 1] 1 1]", "5"), &product) == NK_EXIT);
+    /* Outside of any mink there is nobody to ask. */
+    CHECK(nock("[12 [1 1] 1 1]", &product) == NK_EXIT);
+    /* Traces outside stay what they were. */
+    CHECK(nock("[11 [%mean 1 %out] 8 " MINK("7", "[0 2]", NO_SCRY) " 0 0]", &product) ==
+          NK_EXIT);
+    CHECK(nk_equal(arena, machine.trace, text_noun(arena, "[[%mean %out] 0]")));
+    /* What is not deterministic is not caught. */
+    CHECK(nock(MINK("[11 %loop 2 [0 1] 0 1]", "[11 %loop 2 [0 1] 0 1]", NO_SCRY),
+               &product) == NK_FAIL);
+}
+
+/* mink in mink: the inner handler may scry itself, and so reach the outer
+ * one. Built by hand, as the text would not be readable. */
+static void test_virtual_nested(void) {
+    nk_noun product;
+    fresh();
+    /* subject of the formulas below: the mink gate */
+    const char *inner =
+        "[9 2 10 [6 [[0 1] 1 12 [1 %r] 1 %p] 1 [12 [0 12] 0 13] 0 0] 0 1]";
+    const char *to_mink = "[7 " ROOT " 7 " ONE " 7 " QUA " 7 " GATE("%mink");
+    char text[2048];
+    const char *handlers[] = {NO_SCRY, "[[1 0 0] 0 0]", "[[1 0 0 0 0 9] 0 0]",
+                              "[[0 0] 0 0]"};
+    const char *wants[] = {"[1 %p]", "[2 [%hunk %r %p] 0]", "[0 0 9]", NULL};
+    for (size_t i = 0; i < 4; i++) {
+        snprintf(text, sizeof text, "%s 9 2 10 [6 [[0 1] 1 %s] 1 %s] 0 1]", to_mink,
+                 inner, handlers[i]);
+        if (wants[i] != NULL) {
+            computes(text, wants[i]);
+        } else {
+            CHECK(nock(text, &product) == NK_EXIT);
+        }
+    }
+    /* Deep: mink of mink of mink ... by a formula that calls itself. */
+#ifdef NK_TINY
+    const uint64_t depth = 200;
+#else
+    const uint64_t depth = 100000;
+#endif
+    snprintf(text, sizeof text,
+             "%s 7 [[1 6 [5 [0 6] 1 %llu] [1 7] "
+             "9 2 10 [6 [[[0 2] [4 0 6] 0 7] 0 2] 1 " NO_SCRY "] 0 7] [1 0] 0 1]"
+             " 9 2 0 1]",
+             to_mink, (unsigned long long)depth);
+    CHECK(nock(text, &product) == NK_OK);
+    uint64_t levels = 0;
+    for (; nk_is_cell(product); product = nk_tail(arena, product), levels++)
+        CHECK(nk_head(arena, product) == 0);
+    CHECK(product == 7 && levels == depth);
+}
+
+static void test_hooks(void) {
+    fresh();
+    /* The gate that mute makes answers with its sample's tail... */
+    computes(IN("7 " ONE " 7 " QUA, GATE("%mule"), "[5 6]"), "6");
+    computes(IN("7 " ONE " 7 " QUA, GATE("%mole"), "[5 6]"), "6");
+    fresh();
+    /* ... and a layer without hooks leaves mule to Nock. */
+    computes(IN("7 " ONE " 7 [11 [%fast 1 %qua [0 3] 0] [1 0 4] 0 1]", GATE("%mule"),
+                "[5 6]"),
+             "%nock");
+}
+
+/* ---- across events ---- */
+
+/* The kernel is a jetted gate; [9 2 10 [6 ..] 0 1] on it tells. */
+static void kernel_adds(nk_noun kernel, const char *want) {
+    nk_noun product;
+    CHECK(nk_nock(&machine, kernel, text_noun(arena, "[9 2 10 [6 1 3 4] 0 1]"),
+                  &product) == NK_OK);
+    CHECK(nk_equal(arena, product, text_noun(arena, want)));
+}
+
+static void test_commit(void) {
+    nk_noun kernel;
+    fresh();
+    CHECK(nock("[7 " ROOT " 7 " ONE " " GATE("%add") "]", &kernel) == NK_OK);
+    CHECK(nk_machine_commit(&machine, &kernel) == NK_OK);
+    machine.home.roots[NK_ROOT_KERNEL] = kernel;
+    kernel_adds(kernel, "7");
+    nk_machine_discard(&machine);
+    nk_home_collect(&machine.home);
+    CHECK(nk_home_check(&machine.home) == NULL);
+    kernel_adds(kernel, "7");
+    nk_machine_discard(&machine);
+    /* A restart knows only home and its roots. */
+    CHECK(nk_machine_adopt(&machine) == NK_OK);
+    kernel_adds(kernel, "7");
+    kernel = machine.home.roots[NK_ROOT_KERNEL];
+    CHECK(nk_machine_commit(&machine, &kernel) == NK_OK);
+    kernel_adds(kernel, "7");
+    nk_machine_discard(&machine);
+    /* Registered in an event that is undone. */
+    fresh();
+    nk_noun cores[1];
+    CHECK(nock("[7 " ROOT " 7 " ONE " [11 %none [1 11 %add 1 %nock] [1 0] 0 1]]",
+               &kernel) == NK_OK);
+    /* (built by Nock that registers the layers, not the gate) */
+    CHECK(nk_machine_commit(&machine, &kernel) == NK_OK);
+    machine.home.roots[NK_ROOT_KERNEL] = cores[0] = kernel;
+    kernel_adds(kernel, "%nock");
+    CHECK(nock("[7 " ROOT " 7 " ONE " " GATE("%add") "]", &kernel) == NK_OK);
+    kernel_adds(cores[0], "7");
+    nk_machine_discard(&machine);
+    kernel_adds(cores[0], "%nock");
+    nk_machine_discard(&machine);
+}
+
+/* ---- memo ---- */
+
+static int slogs;
+static void count_slog(void *context, struct nk_arena *of, uint64_t priority,
+                       nk_noun tank) {
+    (void)context;
+    (void)of;
+    (void)priority;
+    (void)tank;
+    slogs++;
+}
+
+/* How often the body ran: it prints. */
+static int runs_of(const char *formula, nk_noun subject) {
+    nk_noun product;
+    slogs = 0;
+    machine.slog = count_slog;
+    CHECK(nk_nock(&machine, subject, text_noun(arena, formula), &product) == NK_OK);
+    return slogs;
+}
+
+#define REMEMBER(clue, subject)                                                        \
+    "[7 [1 " subject "] 11 [%memo 1 " clue "] 11 [%slog 1 0 %leaf 0] 4 0 2]"
+
+static void test_memo(void) {
+    fresh();
+    nk_noun kernel = 0;
+    CHECK(runs_of("[" REMEMBER("0", "[1 2]") " " REMEMBER("0", "[1 2]") "]", 0) == 1);
+    CHECK(runs_of(REMEMBER("0", "[1 2]"), 0) == 0);
+    CHECK(runs_of(REMEMBER("0", "[1 3]"), 0) == 1);
+    CHECK(runs_of(REMEMBER("[1 2]", "[1 2]"), 0) == 1);
+    CHECK(runs_of(REMEMBER("[1 2]", "[1 2]"), 0) == 0);
+    CHECK(nk_machine_commit(&machine, &kernel) == NK_OK);
+    /* The event is over: the transient entries are gone, the others stay. */
+    CHECK(runs_of(REMEMBER("0", "[1 2]"), 0) == 1);
+    CHECK(runs_of(REMEMBER("[1 2]", "[1 2]"), 0) == 0);
+    CHECK(runs_of(REMEMBER("[%clay %ford 0]", "[1 2]"), 0) == 1);
+    CHECK(runs_of(REMEMBER("[%clay %ford 0]", "[1 2]"), 0) == 0);
+    nk_machine_discard(&machine);
+    CHECK(runs_of(REMEMBER("[%clay %ford 0]", "[1 2]"), 0) == 1);
+    CHECK(nk_machine_commit(&machine, &kernel) == NK_OK);
+    nk_home_collect(&machine.home);
+    CHECK(nk_home_check(&machine.home) == NULL);
+    CHECK(nk_machine_adopt(&machine) == NK_OK);
+    CHECK(runs_of(REMEMBER("[%clay %ford 0]", "[1 2]"), 0) == 0);
+    CHECK(runs_of(REMEMBER("[1 2]", "[1 2]"), 0) == 0);
+    CHECK(runs_of("[11 %drop 1 0]", 0) == 0);
+    CHECK(runs_of(REMEMBER("[%clay %ford 0]", "[1 2]"), 0) == 1);
+    nk_machine_discard(&machine);
+    /* Bounded: many more entries than the tables hold, over many events. */
+    for (uint64_t i = 0; i < 3000; i++) {
+        nk_noun subject = nk_cons_try(arena, i, i);
+        CHECK(runs_of("[11 [%memo 1 1 2] 11 [%slog 1 0 %leaf 0] 4 0 2]", subject) == 1);
+        if (i % 7 == 0) CHECK(nk_machine_commit(&machine, &kernel) == NK_OK);
+    }
+    CHECK(nk_machine_commit(&machine, &kernel) == NK_OK);
+    nk_home_collect(&machine.home);
+    CHECK(nk_machine_adopt(&machine) == NK_OK);
+    CHECK(runs_of("[11 [%memo 1 1 2] 11 [%slog 1 0 %leaf 0] 4 0 2]",
+                  nk_cons_try(arena, 2999, 2999)) == 0);
+    nk_machine_discard(&machine);
+    /* Not kept, and not trusted, under a scry handler. */
+    fresh();
+    machine.slog = count_slog;
+    const char *under =
+        MINK("[1 2]", "[11 [%memo 1 1 2] 11 [%slog 1 0 %leaf 0] 4 0 2]", NO_SCRY);
+    CHECK(runs_of(under, 0) == 1);
+    CHECK(runs_of(under, 0) == 1);
+    CHECK(runs_of(REMEMBER("[1 2]", "[1 2]"), 0) == 1);
+    machine.slog = NULL;
+}
+
+/* ---- limits ---- */
+
+static void test_limits(void) {
+    nk_noun product;
+    fresh();
+    /* Endless recursion ends by the stack, endless lists by the nursery, and
+     * endless loops by the interrupt; the machine lives on. */
+    machine.stack_size_max = 1u << 20;
+    CHECK(nock("[8 [1 4 9 2 0 1] 9 2 0 1]", &product) == NK_OVER);
+    computes("[4 1 6]", "7");
+    machine.stack_size_max = 32u << 20;
+    nk_machine_discard(&machine);
+    nk_nursery_limit(arena, 8u << 20);
+    CHECK(nock("[8 [[1 9 2 10 [6 [1 1] 0 6] 0 1] [1 0] 0 1] 9 2 0 2]", &product) ==
+          NK_MEME);
+    nk_machine_discard(&machine);
+    computes("[4 1 6]", "7");
+    _Atomic uint32_t interrupt = 1;
+    machine.interrupt = &interrupt;
+    CHECK(nock("[8 [1 9 2 0 1] 9 2 0 1]", &product) == NK_INTR);
+    interrupt = 0;
+    machine.deadline_ns = 1;
+    CHECK(nock("[8 [1 9 2 0 1] 9 2 0 1]", &product) == NK_INTR);
+    machine.deadline_ns = 0;
+    /* %jinx: a thousandth of a second, for the body only. */
+    CHECK(nock("[8 [1 9 2 0 1] 11 [%jinx 1 0x4000000000000] 9 2 0 1]", &product) ==
+          NK_INTR);
+    CHECK(machine.deadline_ns == 0);
+    computes("[11 [%jinx 1 0x4000000000000] 4 1 6]", "7");
+    machine.interrupt = NULL;
+    /* A jet that outgrows the nursery is tried again, then it is %meme. */
+    nk_machine_discard(&machine);
+    CHECK(nock(IN("7 " ONE " 7 " TWO, GATE("%bex"), "0x10000000"), &product) ==
+          NK_MEME);
+    nk_machine_discard(&machine);
+    computes(IN("7 " ONE " 7 " TWO, GATE("%lent"), "[1 0]"), "1");
+}
+
+/* Formulas that are new in every event, and many in one, do not pile up. */
+static void test_programs_do_not_leak(void) {
+    nk_noun product, kernel = 0;
+    fresh();
+    for (int i = 0; i < 300; i++) {
+        CHECK(nk_nock(&machine, 0, noun_of(arena, "[8 [1 %d] 4 4 0 2]", i), &product) ==
+              NK_OK);
+        CHECK(nk_machine_commit(&machine, &kernel) == NK_OK);
+    }
+    struct nk_code_stats stats = nk_code_stats(machine.code);
+    CHECK(stats.nursery_programs == 0 && stats.home_programs == 0);
+#ifdef NK_TINY
+    const int count = 5000;
+#else
+    const int count = 200000;
+#endif
+    /* Runs [4 4 .. 0 1] made anew each time: 2 with a computed formula. */
+    CHECK(nk_nock(&machine, 0,
+                  noun_of(arena,
+                          "[8 [[1 6 [5 [0 6] 1 %d] [0 6] 7 [2 [0 1] [1 8] [[1 1] 0 6] "
+                          "1 0 3] 9 2 10 [6 4 0 6] 0 1] [1 0] 1 0] 9 2 0 2]",
+                          count),
+                  &product) == NK_OK);
+    CHECK(product == (nk_noun)count);
+    stats = nk_code_stats(machine.code);
+    CHECK(stats.compiled > (uint64_t)count && stats.nursery_programs < 100000);
+    nk_machine_discard(&machine);
+}
+
+static void *body(void *argument) {
+    (void)argument;
+    CHECK(nk_machine_open(&machine, 64u << 20, 64u << 20) == NK_OK);
+    test_arithmetic_random();
+    test_bits_random();
+    test_crashes_and_punts();
+    test_lists();
+    test_registration();
+    test_sham();
+    test_programs();
+    test_virtual();
+    test_virtual_nested();
+    test_hooks();
+    test_commit();
+    test_memo();
+    test_limits();
+    test_programs_do_not_leak();
+    nk_machine_close(&machine);
+    return NULL;
+}
+
+/* On a C stack of 128 KiB: nothing may recurse. */
+int main(void) {
+    pthread_attr_t attributes;
+    pthread_t thread;
+    CHECK(pthread_attr_init(&attributes) == 0);
+    CHECK(pthread_attr_setstacksize(&attributes, 256u << 10) == 0);
+    CHECK(pthread_create(&thread, &attributes, body, NULL) == 0);
+    CHECK(pthread_join(thread, NULL) == 0);
+    return 0;
+}
