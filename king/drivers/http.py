@@ -171,6 +171,7 @@ async def http(
     ship: str,
     slogs: Slogs | None = None,
     loopback: bool = False,
+    server: str = "treadle",
     limits: Limits = DEFAULT,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -179,10 +180,19 @@ async def http(
 
     `ports` is told what is open (the `.http.ports` file, the status), and of
     nothing at the end; `busy` says whether an event runs now; `ship` is the
-    name with its tilde, as in the session cookie.
+    name with its tilde, as in the session cookie; `server` is what answers say
+    in the header of that name.
     """
     shared = Shared(
-        inject, clock, instance, log, busy, slogs, f"urbauth-{ship}".encode(), limits
+        inject=inject,
+        clock=clock,
+        instance=instance,
+        log=log,
+        busy=busy,
+        slogs=slogs,
+        cookie=f"urbauth-{ship}".encode(),
+        server=server.encode(),
+        limits=limits,
     )
     room = trio.Semaphore(limits.connections)
     servers = _Servers(shared, listen, ports, loopback, room)

@@ -18,7 +18,6 @@ from typing import Final
 import h11
 import trio
 
-from king.config import RUNTIME
 from king.drivers import eyre
 from king.drivers.base import Clock, Inject, Instance, Log
 from king.drivers.exchange import Exchange, Limits, http_date
@@ -32,7 +31,6 @@ Slogs = Callable[[], trio.MemoryReceiveChannel[str]]
 """Subscribe to the lines of the log. Lines that do not fit are dropped."""
 
 
-_SERVER: Final = RUNTIME.replace("-", "/", 1).encode()
 _READ_SIZE: Final = 1 << 16
 _WRITE_SIZE: Final = 1 << 18
 _CLOSING_S: Final = 0.5
@@ -51,6 +49,7 @@ class Shared:
     busy: Callable[[], bool]
     slogs: Slogs | None
     cookie: bytes
+    server: bytes
     limits: Limits
     exchanges: dict[tuple[bytes, ...], Exchange] = field(default_factory=dict)
     sessions: frozenset[bytes] = frozenset()
@@ -438,7 +437,7 @@ class Visitor:
         if b"date" not in ours:
             first.append((b"date", self.shared.date_now()))
         if b"server" not in ours:
-            first.append((b"server", _SERVER))
+            first.append((b"server", self.shared.server))
         if self.shared.crowded and b"connection" not in ours:
             first.append((b"connection", b"close"))
         head = h11.Response(
