@@ -538,3 +538,24 @@ def test_it_is_confined(serf: SerfProcess) -> None:
     assert not any(name.startswith("socket") for name in names)
     files = {name for name in names if name.startswith("/") and "dev/null" not in name}
     assert {Path(name).name for name in files} == {"image"}
+
+
+@pytest.mark.parametrize(("gigabytes", "starts"), [(30, True), (3, False)])
+def test_scarce_address_space(tmp_path: Path, gigabytes: int, starts: bool) -> None:
+    """Replay's fourfold memory is given up first; then there is one clear line."""
+    limited = ["sh", "-c", f'ulimit -v {gigabytes << 20} && exec "$@"', "sh"]
+    command = [*limited, sys.executable, "-m", "serf"]
+    with SerfProcess(tmp_path / "image", command=command) as process:
+        if starts:
+            process.ripe()
+            assert isinstance(process.ask(Play(1, 1, 1, (boot_row(KERNEL),))), Played)
+            return
+        with pytest.raises(EOFError) as error:
+            process.ripe()
+        assert "67: serf: the system refuses" in str(error.value)
+
+
+def test_a_fresh_serf_is_small(serf: SerfProcess) -> None:
+    status = Path(f"/proc/{serf.process.pid}/status").read_text()
+    resident_kb = int(status.split("VmRSS:")[1].split()[0])
+    assert resident_kb < 60_000
