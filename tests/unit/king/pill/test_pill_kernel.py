@@ -356,6 +356,7 @@ def test_crash_crashes_with_a_trace(ship: Ship) -> None:
     ovum = noun(("d", path("term", "1")), "belt", "ret", 0)
     effects = ship.poke(noun(0, path("arvo")), noun("crud", ("exit", tang), ovum))
     assert printed(effects) == [
+        PROMPT + "crash",
         "! %belt event crashed: %exit",
         "  you asked for a crash",
     ]
@@ -443,7 +444,7 @@ def test_born_sets_the_config(ship: Ship) -> None:
 
 def test_live_is_remembered(ship: Ship) -> None:
     ship.poke(noun("e", path("http-server", "0v1")), noun("live", 8080, 0))
-    assert "http://localhost:8080" in printed(ship.term("born", 0))[0]
+    assert json.loads(ship.http("GET", "/status").body or b"")["port"] == 8080
 
 
 def test_put_get_delete(ship: Ship) -> None:
@@ -475,6 +476,23 @@ def test_any_key_and_any_bytes_come_back(key: str, value: bytes) -> None:
 
 
 WEB = Ship()
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("text/html", "text/html"),
+        ("application/x-www-form-urlencoded", "application/octet-stream"),
+        ("bad\nheader", "application/octet-stream"),
+        ("x" * 201, "application/octet-stream"),
+        ("", "application/octet-stream"),
+    ],
+)
+def test_content_types_are_kept_if_they_say_something(
+    ship: Ship, given: str, kept: str
+) -> None:
+    ship.http("PUT", "/kv/a", b"x", [("host", "h"), ("content-type", given)])
+    assert ship.http("GET", "/kv/a").headers["content-type"] == kept
 
 
 def test_a_put_without_a_body_is_empty(ship: Ship) -> None:
