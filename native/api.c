@@ -60,8 +60,12 @@ void nk_serf_free(nk_serf *serf) {
     free(serf);
 }
 
-const uint8_t *nk_serf_out(const nk_serf *serf) { return serf->answer.data; }
-uint64_t nk_serf_out_size(const nk_serf *serf) { return serf->answer.size; }
+const uint8_t *nk_serf_out(const nk_serf *serf) {
+    return serf->answer.data;
+}
+uint64_t nk_serf_out_size(const nk_serf *serf) {
+    return serf->answer.size;
+}
 const uint8_t *nk_serf_slogs(const nk_serf *serf) {
     return serf->slogs.data;
 }
