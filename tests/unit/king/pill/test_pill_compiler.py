@@ -149,6 +149,18 @@ def test_slog_prints() -> None:
     assert machine.slogs == [noun(2, "hello")]
 
 
+def test_what_the_readme_shows_is_so() -> None:
+    text = (HERE / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```(loom|loom-values)\n(.*?)```", text, re.DOTALL)
+    assert [kind for kind, _ in blocks] == ["loom", "loom-values"]
+    program = parse(blocks[0][1], "README.md", HERE)
+    lines = blocks[1][1].splitlines()
+    assert len(lines) > 10
+    for line in lines:
+        shown, value = re.split(r"\s{2,}", line)
+        assert run(f"(= {shown} {value})", program=program) == 0, line
+
+
 # --- errors -----------------------------------------------------------------------
 
 
