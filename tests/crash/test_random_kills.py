@@ -163,7 +163,7 @@ def check_log(ship: WholeShip, writers: list[Writer]) -> None:
         stamp = job.head
         if row.tag != noun("request"):
             continue
-        request = slot(row.ovum, 15)  # [method url headers body]
+        request = slot(row.ovum, 31)  # [method url headers body]
         if slot(request, 2) != noun("PUT"):
             continue
         key = cord_text(slot(request, 6)).rsplit("/", 1)[1]
