@@ -8,9 +8,10 @@ class ProtoError(ValueError):
 class CueError(ProtoError):
     """Bytes are not a jam. `why` is gone, back, meme or size (spec 3.2)."""
 
-    def __init__(self, why: str, bit: int) -> None:
-        super().__init__(f"not a jam: {why} at bit {bit}")
-        self.why = why
+    def __init__(self, why: str, bit: int | None = None) -> None:
+        where = "" if bit is None else f" at bit {bit}"
+        super().__init__(f"not a jam: {why}{where}")
+        self.why = why.split(":")[0]
         self.bit = bit
 
 

@@ -33,7 +33,7 @@ def _codec() -> Any:
 
 
 def _refused(codec: Any) -> CueError:
-    return CueError(ffi.string(lib.nk_codec_why(codec)).decode(), 0)
+    return CueError(ffi.string(lib.nk_codec_why(codec)).decode())
 
 
 def _out(codec: Any) -> Jam:

@@ -24,8 +24,9 @@ LAYERS = [
     {"nock", "jet", "memo", "code", "jets", "opcodes"},
     {"image", "watch", "confine"},
     {"home"},
-    {"jam", "mug", "hash", "atom", "nursery"},
-    {"noun"},
+    {"survey"},
+    {"jam", "mug", "hash", "atom"},
+    {"noun", "nursery", "worklist", "murmur", "cord"},
     {"config", "status"},
 ]
 
