@@ -1,0 +1,174 @@
+/* Jam, cue and mug of large nouns, each alone, beside bare loops over the same
+ * cells. Linked with native/{noun,nursery,mug,jam,status}.c as the core is.
+ *
+ *   serial tree|list COUNT ROUNDS   a balanced tree of COUNT distinct leaves;
+ *                                   the list 0..COUNT-1
+ *   serial atom BYTES ROUNDS        one large atom
+ *   serial small COUNT ROUNDS       COUNT times an ovum of some 60 bytes
+ *
+ * A line a round, nanoseconds: jam cue mug allocate walk copy; before it one
+ * line: bytes cells.
+ */
+#include "jam.h"
+#include "mug.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static struct nk_arena arena;
+static struct nk_jammer *jammer;
+static volatile uint64_t sink;
+
+static uint64_t now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
+
+static void need(int good, const char *what) {
+    if (good) return;
+    fprintf(stderr, "serial: %s\n", what);
+    exit(1);
+}
+
+static nk_noun list(uint64_t count) {
+    nk_noun out = 0;
+    while (count-- > 0)
+        out = nk_cons(&arena, count, out);
+    return out;
+}
+
+static nk_noun tree(uint64_t first, uint64_t count) {
+    if (count == 1) return first;
+    uint64_t left = count / 2;
+    nk_noun head = tree(first, left);
+    return nk_cons(&arena, head, tree(first + left, count - left));
+}
+
+static nk_noun atom(uint64_t bytes) {
+    uint64_t *data = nk_atom_begin(&arena, bytes / 8);
+    need(data != NULL, "no room for the atom");
+    uint64_t seed = 0x9e3779b97f4a7c15u;
+    for (uint64_t i = 0; i < bytes / 8; i++) {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        data[i] = seed | 1u << 31;
+    }
+    return nk_atom_finish(&arena, data, bytes / 8);
+}
+
+/* [now [%d %term '1' ~] %belt n] */
+static nk_noun small(uint64_t n) {
+    uint64_t *data = nk_atom_begin(&arena, 2);
+    data[0] = n;
+    data[1] = 0x8000000d42b00000u;
+    nk_noun time = nk_atom_finish(&arena, data, 2);
+    nk_noun wire = nk_cons(&arena, 'd',
+                           nk_cons(&arena, 0x6d726574, //
+                                   nk_cons(&arena, '1', 0)));
+    nk_noun card = nk_cons(&arena, 0x746c6562, n);
+    return nk_cons(&arena, time, nk_cons(&arena, wire, card));
+}
+
+static nk_noun make(const char *what, uint64_t count) {
+    nk_nursery_reset(&arena);
+    if (strcmp(what, "tree") == 0) return tree(1u << 20, count);
+    if (strcmp(what, "list") == 0) return list(count);
+    if (strcmp(what, "atom") == 0) return atom(count);
+    need(strcmp(what, "small") == 0, "no such noun");
+    return small(count);
+}
+
+static uint64_t cells_of(const char *what, uint64_t count) {
+    if (strcmp(what, "tree") == 0) return count - 1;
+    if (strcmp(what, "list") == 0) return count;
+    return strcmp(what, "atom") == 0 ? 0 : 6;
+}
+
+/* As many cells, one after the other. */
+static void allocate(uint64_t cells) {
+    for (uint64_t i = 0; i < cells; i++)
+        sink = nk_cons(&arena, i, i);
+}
+
+/* Each cell once, in order of address. */
+static void walk(uint64_t cells) {
+    uint64_t sum = 0;
+    for (uint64_t i = 0; i < cells; i++) {
+        uint64_t at = arena.nursery_start + i * NK_CELL_WORDS;
+        const struct nk_cell *cell = nk_cell_at(&arena, NK_CELL_TAG | at);
+        sum += cell->head ^ cell->tail;
+    }
+    sink = sum;
+}
+
+struct times {
+    uint64_t jam, cue, mug, allocate, walk, copy;
+};
+
+static uint64_t lap(uint64_t *since) {
+    uint64_t then = *since;
+    *since = now();
+    return *since - then;
+}
+
+static size_t round_of(const char *what, uint64_t count, struct times *times) {
+    nk_noun n = make(what, count);
+    const uint8_t *bytes;
+    const char *why = "";
+    size_t size;
+    uint64_t cells = cells_of(what, count);
+    uint64_t clock = now();
+    need(nk_jam(jammer, &arena, n, &bytes, &size) == NK_OK, "jam failed");
+    times->jam += lap(&clock);
+    uint8_t *copy = malloc(size);
+    need(copy != NULL, "no memory");
+    memset(copy, 1, size);
+    lap(&clock);
+    memcpy(copy, bytes, size);
+    times->copy += lap(&clock);
+    walk(cells);
+    times->walk += lap(&clock);
+    nk_nursery_reset(&arena);
+    lap(&clock);
+    need(nk_cue(jammer, &arena, copy, size, &n, &why) == NK_OK, why);
+    times->cue += lap(&clock);
+    sink = nk_mug(&arena, n);
+    times->mug += lap(&clock);
+    nk_nursery_reset(&arena);
+    lap(&clock);
+    allocate(cells);
+    times->allocate += lap(&clock);
+    free(copy);
+    return size;
+}
+
+int main(int argc, char **argv) {
+    need(argc == 4, "usage: serial tree|list|atom|small COUNT ROUNDS");
+    need(nk_arena_open(&arena, 0, 4ull << 30) == NK_OK, "no address space");
+    jammer = nk_jammer_new();
+    need(jammer != NULL, "no memory");
+    const char *what = argv[1];
+    uint64_t count = strtoull(argv[2], NULL, 10);
+    bool is_small = strcmp(what, "small") == 0;
+    uint64_t repeats = is_small ? count : 1;
+    struct times warm = {0};
+    size_t size = round_of(what, count, &warm);
+    printf("%zu %llu\n", size, (unsigned long long)cells_of(what, count));
+    for (int round = atoi(argv[3]); round > 0; round--) {
+        struct times times = {0};
+        for (uint64_t i = 0; i < repeats; i++)
+            round_of(what, is_small ? i + (1u << 30) : count, &times);
+        const uint64_t all[] = {times.jam,      times.cue,  times.mug,
+                                times.allocate, times.walk, times.copy};
+        for (int i = 0; i < 6; i++)
+            printf("%llu ", (unsigned long long)all[i]);
+        printf("\n");
+    }
+    nk_jammer_free(jammer);
+    nk_arena_close(&arena);
+    return 0;
+}

@@ -1,0 +1,81 @@
+"""The bench runs, and what it prints is whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.bench.figure import Aim, figure, percentile
+from tests.bench.rooms import NAMES
+
+ROOT = Path(__file__).resolve().parents[2]
+NUMBERS = ("value", "floor", "ratio", "low", "high", "floor_low", "floor_high")
+WORDS = ("name", "unit", "floor_is", "better", "note")
+# Those that the project has promised to keep.
+PROMISED = (
+    "event_1 event_10 event_256 event_1024 latency_p99 replay save restart_10mb "
+    "restart_500mb decrement tree cue jam"
+).split()
+
+
+def bench(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "tests.bench", *words],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+
+
+def test_promised_names_exist() -> None:
+    assert set(PROMISED) <= set(NAMES)
+    assert len(set(NAMES)) == len(NAMES)
+
+
+def test_bench_quick_yields_whole_rows() -> None:
+    names = ["event_10", "latency_p99", "decrement"]
+    done = bench("--json", "--quick", "--only", *names)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)
+    assert sorted(row["name"] for row in rows) == sorted(names)
+    for row in rows:
+        for key in NUMBERS:
+            assert isinstance(row[key], float | int), (row["name"], key)
+            assert row[key] > 0, (row["name"], key)
+        for key in WORDS:
+            assert row[key], (row["name"], key)
+        assert row["runs"] >= 1
+        assert row["low"] <= row["value"] <= row["high"]
+        more = row["better"] == "higher"
+        assert more == (row["unit"] == "events/s")
+        top, bottom = ("value", "floor") if more else ("floor", "value")
+        assert row["ratio"] == pytest.approx(row[top] / row[bottom], rel=1e-3)
+
+
+def test_bench_refuses_unknown_names() -> None:
+    done = bench("--only", "no_such_figure")
+    assert done.returncode == 2
+    assert "no_such_figure" in done.stderr
+
+
+def test_ratio_is_the_share_of_the_floors_speed() -> None:
+    rate = figure("a", "events/s", [50, 40, 90], [100.0], "")
+    assert (rate.value, rate.ratio, rate.low, rate.high) == (50, 0.5, 40, 90)
+    time = figure("b", "ms", [400.0], [100.0], "", aim=Aim(300))
+    assert time.ratio == 0.25
+    assert time.met is False
+    assert figure("c", "ms", [200.0], [100.0], "", aim=Aim(0.5, of_ratio=True)).met
+
+
+def test_percentile_is_a_value_that_was_seen() -> None:
+    values = [float(n) for n in range(100)]
+    assert percentile(values, 0.5) == 50
+    assert percentile(values, 0.99) == 99
+    assert percentile([3.0], 0.99) == 3.0
