@@ -36,8 +36,9 @@ struct nk_jets {
     size_t counter_count;
 };
 
-static const struct nk_arm *const families[] = {
-    nk_arms_arithmetic, nk_arms_bits, nk_arms_lists, nk_arms_serial, nk_arms_virtual};
+static const struct nk_arm *const families[] = {nk_arms_arithmetic, nk_arms_bits,
+                                                nk_arms_lists,      nk_arms_serial,
+                                                nk_arms_text,       nk_arms_virtual};
 #define FAMILY_COUNT (sizeof families / sizeof *families)
 
 /* ---- arms by path ---- */
@@ -320,11 +321,11 @@ nk_noun nk_jets_hook(struct nk_machine *machine, nk_noun core, nk_noun name) {
 }
 
 const struct nk_arm *nk_jets_sham(struct nk_machine *machine, nk_noun name) {
-    static const char *const layers[] = {"one/", "two/"};
+    static const char *const layers[] = {"one/", "two/", "qua/"};
     char text[PATH_MAX_SIZE], path[PATH_MAX_SIZE + 8];
     if (!nk_is_atom(name)) return NULL;
     if (!name_text(&machine->arena, name, text, sizeof text)) return NULL;
-    for (size_t i = 0; i < 2; i++) {
+    for (size_t i = 0; i < sizeof layers / sizeof *layers; i++) {
         memcpy(path, layers[i], 4);
         memcpy(path + 4, text, strlen(text) + 1);
         const struct nk_arm *arm = arm_by_path(path);

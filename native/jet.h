@@ -54,6 +54,7 @@ extern const struct nk_arm nk_arms_arithmetic[];
 extern const struct nk_arm nk_arms_bits[];
 extern const struct nk_arm nk_arms_lists[];
 extern const struct nk_arm nk_arms_serial[];
+extern const struct nk_arm nk_arms_text[];
 extern const struct nk_arm nk_arms_virtual[];
 
 struct nk_jets *nk_jets_new(void);

@@ -50,8 +50,9 @@ nk_status nk_machine_open(struct nk_machine *machine, uint64_t home_size,
                           uint64_t nursery_size);
 void nk_machine_close(struct nk_machine *machine);
 
-/* *[subject formula]. Roots its own arguments. May be called by a jet that
- * calls back into Nock (the caller roots its own nouns). */
+/* *[subject formula]. Roots its own arguments. Not reentrant: neither a jet
+ * nor the slog sink may call it (arms that call Nock are programs of the
+ * machine, see jet.h). */
 nk_status nk_nock(struct nk_machine *machine, nk_noun subject, nk_noun formula,
                   nk_noun *product);
 
@@ -67,7 +68,8 @@ nk_status nk_kick(struct nk_machine *machine, nk_noun core, uint64_t axis,
  * into slots that are promoted together with the kernel (home->roots[COLD],
  * [CACHE]); `nk_machine_commit` promotes [kernel] and these at once, then
  * resets the nursery. NK_MEME: nothing changed. `nk_machine_discard` drops
- * everything the event made. */
+ * everything the event made. Every run ends in one of the two: to reset the
+ * nursery alone would leave programs of formulas that are gone. */
 nk_status nk_machine_commit(struct nk_machine *machine, nk_noun *kernel);
 void nk_machine_discard(struct nk_machine *machine);
 

@@ -13,8 +13,9 @@
 static struct nk_machine machine;
 static struct nk_arena *arena = &machine.arena;
 
-static const struct nk_arm *const families[] = {
-    nk_arms_arithmetic, nk_arms_bits, nk_arms_lists, nk_arms_serial, nk_arms_virtual};
+static const struct nk_arm *const families[] = {nk_arms_arithmetic, nk_arms_bits,
+                                                nk_arms_lists,      nk_arms_serial,
+                                                nk_arms_text,       nk_arms_virtual};
 
 static const struct nk_arm *arm_of(const char *path) {
     for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
@@ -337,6 +338,18 @@ static void test_crashes_and_punts(void) {
     fails("two/cue", "[1 1]", NK_PUNT);
     gives("two/mug", "0", "0x79ff04e8");
     gives("two/mug", "[1 2 3]", "0x3a811aec");
+    nk_nursery_reset(arena);
+}
+
+static void test_text(void) {
+    gives("qua/scow", "[%ud 0]", "[48 0]");
+    gives("qua/scow", "[%ud 512]", "[53 49 50 0]");
+    gives("qua/scow", "[%ud 1024]", "[49 46 48 50 52 0]");
+    gives("qua/scow", "[%ud 18446744073709551615]",
+          "[49 56 46 52 52 54 46 55 52 52 46 48 55 51 46 55 48 57 46 53 53 49 46 54 "
+          "49 53 0]");
+    fails("qua/scow", "[%ux 5]", NK_PUNT);
+    fails("qua/scow", "[%ud 1 2]", NK_PUNT);
     nk_nursery_reset(arena);
 }
 
@@ -783,6 +796,7 @@ static void *body(void *argument) {
     test_bits_random();
     test_crashes_and_punts();
     test_lists();
+    test_text();
     test_registration();
     test_sham();
     test_programs();
