@@ -5,7 +5,7 @@ as proto/message.py lists them. Both ways every field is checked for its type,
 integers for their range, tuples for their size; a failure names the field
 (`Done.effects[2].wire`). The only importer of msgpack.
 
-How: at import, one checker per field type is made from the dataclasses'
+How: at import, one checker per field type is made from the records'
 annotations, so that the grammar stands in message.py alone.
 """
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Iterable
-from dataclasses import fields
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import msgpack
@@ -87,13 +86,17 @@ def _tuple_of(decode: _Decode) -> _Decode:
 
 def _record_decoder(kind: Any) -> Callable[[Any, str, int], Any]:
     hints = get_type_hints(kind)
-    names = [field.name for field in fields(kind)]
+    names = kind._fields
     decoders = [_codec_of(hints[name])[0] for name in names]
+    plain = [
+        (decode, f"{kind.__name__}.{name}")
+        for decode, name in zip(decoders, names, strict=True)
+    ]
     count = len(names)
-    wheres = [f"{kind.__name__}.{name}" for name in names]
-    plain = list(zip(decoders, wheres, strict=True))
+    make = kind._make
 
     def decode_record(value: Any, where: str, skip: int) -> Any:
+        """Decode an array whose first `skip` items (the tag) are not fields."""
         if type(value) is not list and type(value) is not tuple:
             raise _type_error(where, "an array", value)
         if len(value) != count + skip:
@@ -101,33 +104,29 @@ def _record_decoder(kind: Any) -> Callable[[Any, str, int], Any]:
                 where or kind.__name__,
                 f"{len(value) - skip} fields, expected {count}",
             )
-        if where:
-            return kind(
-                *[
+        rest = value[skip:] if skip else value
+        try:
+            return make(
+                [decode(item, spot) for (decode, spot), item in zip(plain, rest)]
+            )  # noqa: B905
+        except CodecError:
+            if where:
+                # Slow path, for the error message: inside what was it?
+                for decode, name, item in zip(decoders, names, rest, strict=True):
                     decode(item, f"{where}.{name}")
-                    for decode, name, item in zip(
-                        decoders, names, value[skip:], strict=True
-                    )
-                ]
-            )
-        return kind(
-            *[
-                decode(item, spot)
-                for (decode, spot), item in zip(plain, value[skip:], strict=True)
-            ]
-        )
+            raise
 
     return decode_record
 
 
-def _record_encoder(kind: Any) -> Callable[[Any, str], list[Any]]:
+def _record_encoder(kind: Any) -> _Encode:
     hints = get_type_hints(kind)
-    parts = [(field.name, _codec_of(hints[field.name])[1]) for field in fields(kind)]
+    encoders = [_codec_of(hints[name])[1] for name in kind._fields]
 
     def encode_record(value: Any, where: str) -> list[Any]:
         if type(value) is not kind:
             raise _type_error(where, kind.__name__, value)
-        return [encode(getattr(value, name), where) for name, encode in parts]
+        return [encode(item, where) for encode, item in zip(encoders, value)]  # noqa: B905
 
     return encode_record
 

@@ -6,7 +6,7 @@ its fields in the order given here (see `codec`).
 
 Types on the wire: `int` is an unsigned integer (64 bits at most), `Jam` is
 msgpack ext type 1 holding jam bytes, other `bytes` are bin, `str` is UTF-8
-str, a tuple is an array, `None` is nil, a dataclass is an array of its fields.
+str, a tuple is an array, `None` is nil, a record is an array of its fields.
 
 Rules of the conversation.
   The serf speaks first: one Ripe. It answers every writ but Exit with exactly
@@ -28,8 +28,7 @@ Model: proto/model/Treadle.tla. Source of the grammar: spec/king.md 4.3
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NewType
+from typing import NamedTuple, NewType
 
 __all__ = [
     "PLEAS",
@@ -71,8 +70,7 @@ Jam = NewType("Jam", bytes)
 # --- shared parts -----------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Effect:
+class Effect(NamedTuple):
     """`[wire [tag data]]`. A malformed effect comes as wire=(), tag=b"",
     data=jam of all of it. Knots and tag are the atoms' bytes."""
 
@@ -81,16 +79,14 @@ class Effect:
     data: Jam
 
 
-@dataclass(frozen=True, slots=True)
-class Goof:
+class Goof(NamedTuple):
     """Why an event failed: a mote ("exit", "meme", ...) and a (list tank)."""
 
     mote: str
     tang: Jam
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One event as logged: kernel mug after it (0: unknown), and its job."""
 
     mug: int
@@ -100,8 +96,7 @@ class Row:
 # --- writs: king to serf ----------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(NamedTuple):
     """Poke `job` = [now ovum]. `deadline_ms` 0 means none."""
 
     request: int
@@ -109,8 +104,7 @@ class Work:
     job: Jam
 
 
-@dataclass(frozen=True, slots=True)
-class Peek:
+class Peek(NamedTuple):
     """Slam the peek arm with `sample`; answered by Peeked or Bail."""
 
     request: int
@@ -118,8 +112,7 @@ class Peek:
     sample: Jam
 
 
-@dataclass(frozen=True, slots=True)
-class Play:
+class Play(NamedTuple):
     """Replay `rows`, the first of which is event number `first`."""
 
     request: int
@@ -128,37 +121,32 @@ class Play:
     rows: tuple[Row, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Save:
+class Save(NamedTuple):
     """Write a snapshot of the state after `event`, which is durable."""
 
     request: int
     event: int
 
 
-@dataclass(frozen=True, slots=True)
-class Pack:
+class Pack(NamedTuple):
     """Collect home now and drop caches."""
 
     request: int
 
 
-@dataclass(frozen=True, slots=True)
-class Hash:
+class Hash(NamedTuple):
     """SHA-256 of the canonical jam of the kernel (slow; proofs and tests)."""
 
     request: int
 
 
-@dataclass(frozen=True, slots=True)
-class Gauge:
+class Gauge(NamedTuple):
     """Ask for memory and machine counters."""
 
     request: int
 
 
-@dataclass(frozen=True, slots=True)
-class Exit:
+class Exit(NamedTuple):
     """Leave at once with this exit code. No answer."""
 
     code: int
@@ -167,8 +155,7 @@ class Exit:
 # --- pleas: serf to king ----------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Ripe:
+class Ripe(NamedTuple):
     """First words. `event` 0 and `mug` 0 where no snapshot was usable.
     `ship` and `log` identify what the image belongs to, else are what the
     king gave. `fell_back` counts newer generations that were refused;
@@ -185,8 +172,7 @@ class Ripe:
     note: str
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(NamedTuple):
     """The event succeeded. `job` is given only where a %crud event replaced
     the one offered: then *this* is what must be logged."""
 
@@ -197,24 +183,21 @@ class Done:
     job: Jam | None
 
 
-@dataclass(frozen=True, slots=True)
-class Bail:
+class Bail(NamedTuple):
     """The request failed and changed nothing."""
 
     request: int
     goofs: tuple[Goof, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Peeked:
+class Peeked(NamedTuple):
     """The product of the peek arm, a unit."""
 
     request: int
     result: Jam
 
 
-@dataclass(frozen=True, slots=True)
-class Played:
+class Played(NamedTuple):
     """All rows applied; `event` is the last, `mug` the kernel's after it."""
 
     request: int
@@ -222,8 +205,7 @@ class Played:
     mug: int
 
 
-@dataclass(frozen=True, slots=True)
-class Stuck:
+class Stuck(NamedTuple):
     """Replay stopped at `event`; the state is as after event - 1. A
     divergence has `actual` != `expected` and no goof; a crash has a goof."""
 
@@ -234,8 +216,7 @@ class Stuck:
     goof: Goof | None
 
 
-@dataclass(frozen=True, slots=True)
-class Saved:
+class Saved(NamedTuple):
     """The snapshot of `event` is durable."""
 
     request: int
@@ -247,30 +228,26 @@ class Saved:
     elapsed_us: int
 
 
-@dataclass(frozen=True, slots=True)
-class Packed:
+class Packed(NamedTuple):
     request: int
     bytes_before: int
     bytes_after: int
 
 
-@dataclass(frozen=True, slots=True)
-class Hashed:
+class Hashed(NamedTuple):
     request: int
     event: int
     sha256: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Gauged:
+class Gauged(NamedTuple):
     """Counters by name, such as home_bytes, nursery_peak_bytes, events."""
 
     request: int
     values: tuple[tuple[str, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Slog:
+class Slog(NamedTuple):
     """The guest printed a tank, while working on `event` (or 0)."""
 
     priority: int
@@ -278,8 +255,7 @@ class Slog:
     tank: Jam
 
 
-@dataclass(frozen=True, slots=True)
-class Flog:
+class Flog(NamedTuple):
     """The serf itself has something to tell people."""
 
     text: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any, get_type_hints
 
 import msgpack
@@ -37,9 +36,7 @@ def strategy_of(hint: Any) -> st.SearchStrategy[Any]:
 
 def of_class(kind: type) -> st.SearchStrategy[Any]:
     hints = get_type_hints(kind)
-    return st.builds(
-        kind, **{field.name: strategy_of(hints[field.name]) for field in fields(kind)}
-    )
+    return st.builds(kind, **{name: strategy_of(hints[name]) for name in kind._fields})
 
 
 WRITS = st.one_of([of_class(kind) for kind in message.WRITS.values()])
