@@ -62,12 +62,12 @@ from proto.tank import tank_lines
 __all__ = ["listen_unix", "replay", "run"]
 
 DRAIN_S = 10.0
-SAVE_S = 60.0
 DRIVERS_S = 5.0
 SAVE_EVENTS = 10_000
 """A replay longer than this ends in a snapshot."""
 BORN_S = 2.0
 SECOND_INTERRUPT_S = 2.0
+INTERRUPT_AFTER_S = 0.2  # ^C means an event only if one can be seen to run
 LOST_MAX = 100
 
 
@@ -431,7 +431,8 @@ class _Ship:
         # 2. A snapshot, if there is something to save.
         drained = spine.pipeline.is_idle and spine.fault is None
         if drained and spine.pipeline.committed > self.snapshot_event:
-            with trio.move_on_after(SAVE_S):
+            left = budget - (trio.current_time() - began)
+            with trio.move_on_after(max(1.0, left)) as scope:
                 try:
                     saved = await spine.save()
                 except TreadleError as error:
@@ -439,6 +440,8 @@ class _Ship:
                 else:
                     if saved is not None:
                         self._saved(saved)
+            if scope.cancelled_caught:
+                self.log("no snapshot at the end: the serf does not answer in time")
         # 3. The serf.
         spine.stopping = True
         if spine.lord is not None:
@@ -485,7 +488,7 @@ class _Ship:
         self._interrupted_at = now
         if again or self.state != "live":
             self.stop("interrupt: stopping")
-        elif self.spine.interrupt():
+        elif self.spine.interrupt(INTERRUPT_AFTER_S):
             self.log("interrupting the event that runs")
         elif self.terminal is not None:
             self.terminal.interrupt()

@@ -26,7 +26,7 @@ from king import failpoint
 from king.errors import PeekFailed, TreadleError
 from king.event import Effect
 from king.log_thread import LogThread
-from king.lord import Death, Lord
+from king.lord import Death, Lord, StartFailed
 from king.pipeline import Ask, Batch, Lie, Pipeline, Poke
 from proto.message import Bail, Jam, Peek, Peeked, Plea, Row, Saved, Writ
 
@@ -162,9 +162,13 @@ class Spine:
         failpoint.hit("save.after")
         return reply if isinstance(reply, Saved) else None
 
-    def interrupt(self) -> bool:
-        """Abort the event that runs now; False if none does."""
+    def interrupt(self, after_s: float = 0.0) -> bool:
+        """Abort the event that runs now; False if none does, or if it has not
+        run for `after_s` yet."""
         if self.lord is None or not self.pipeline.flight:
+            return False
+        self._note_head()
+        if trio.current_time() - self._head_since < after_s:
             return False
         self._interrupted = True
         self.lord.interrupt()
@@ -240,6 +244,9 @@ class Spine:
             try:
                 heir = await self._world.revive(verify)
                 self.adopt(heir, self.pipeline.committed)
+            except StartFailed as error:
+                # Out of memory, perhaps: again, later, up to DEATHS_MAX.
+                self._world.tell(str(error))
             except TreadleError as error:
                 self._world.tell(str(error))
                 if verify or error.code not in ("serf-died", "replay-diverged"):
