@@ -34,7 +34,7 @@ from proto.codec import PleaReader, pack_writs
 from proto.errors import ProtoError
 from proto.message import PROTOCOL, Exit, Flog, Plea, Ripe, Slog, Writ
 
-__all__ = ["Death", "Lord", "SerfSpec"]
+__all__ = ["Death", "Lord", "SerfSpec", "StartFailed"]
 
 SERF_COMMAND: tuple[str, ...] = (sys.executable, "-m", "serf")
 """Tests put another here."""
@@ -87,6 +87,11 @@ class Death:
             out.append("  the kernel's out-of-memory killer was at work")
         out += [f"  serf: {line}" for line in self.stderr[-8:]]
         return out
+
+
+class StartFailed(TreadleError):
+    """A serf was gone before it said Ripe: nothing is known against the log
+    or any event; trying again may help."""
 
 
 class Lord:
@@ -152,7 +157,7 @@ class Lord:
             code = "serf-died" if lord._why is None else "serf-spoke-nonsense"
             tail = "".join(f"; {line}" for line in lord.death.stderr[-3:])
             why = f"the serf did not start: {lord.death.cause}{tail}"
-            raise TreadleError(code, why)
+            raise StartFailed(code, why)
         return lord
 
     # --- what the king does to it ---------------------------------------------

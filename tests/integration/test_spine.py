@@ -328,6 +328,22 @@ async def test_a_logged_event_that_kills_stops_the_ship(tmp_path: Path) -> None:
         assert (tmp_path / "verified").exists()
 
 
+async def test_a_serf_that_cannot_start_is_tried_again(tmp_path: Path) -> None:
+    async with open_rig(tmp_path) as rig:
+        await rig.inject(ovum("a"))
+        good = rig.command
+        rig.command = (*good[:1], "-c", "raise SystemExit(7)")
+        assert rig.spine.lord is not None
+        rig.spine.lord.signal(signal.SIGKILL)
+        while sum("did not start" in line for line in rig.told) < 3:
+            await trio.sleep(0.01)
+        rig.command = good
+        with trio.fail_after(20):
+            assert isinstance(await rig.inject(ovum("b")), Fact)
+        assert rig.spine.fault is None
+    check_log(rig)
+
+
 async def test_slogs_pass_the_queue(tmp_path: Path) -> None:
     async with open_rig(tmp_path) as rig:
         assert rig.spine.lord is not None

@@ -81,7 +81,11 @@ class Ship:
             if address:
                 return int(address.rpartition(":")[2])
             time.sleep(0.05)
-        raise AssertionError("no web interface")
+        state = self.status()
+        said = "still running"
+        if self.process.poll() is not None:
+            said = str(self.end())
+        raise AssertionError(f"no web interface: {state}, {said}")
 
     def kill(self, *, king: bool = True, serf: bool = False) -> None:
         if serf:
