@@ -400,6 +400,10 @@ class _Ship:
         gc.freeze()
         gc.set_threshold(20_000, 20, 50)
         self.state = "live"
+        if self.terminal is not None:
+            # The kernel has drawn its screen over what was said before.
+            for line in self.recovery.lines():
+                self.log(f"recovery: {line}")
         name = ship_text(self.pier.manifest.ship)
         self.log(f"{name} ({self.pier.log.last}): live")
         if self.options.json:
