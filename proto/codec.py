@@ -107,8 +107,11 @@ def _record_decoder(kind: Any) -> Callable[[Any, str, int], Any]:
         rest = value[skip:] if skip else value
         try:
             return make(
-                [decode(item, spot) for (decode, spot), item in zip(plain, rest)]
-            )  # noqa: B905
+                [
+                    decode(item, spot)
+                    for (decode, spot), item in zip(plain, rest, strict=True)
+                ]
+            )
         except CodecError:
             if where:
                 # Slow path, for the error message: inside what was it?
@@ -126,7 +129,9 @@ def _record_encoder(kind: Any) -> _Encode:
     def encode_record(value: Any, where: str) -> list[Any]:
         if type(value) is not kind:
             raise _type_error(where, kind.__name__, value)
-        return [encode(item, where) for encode, item in zip(encoders, value)]  # noqa: B905
+        return [
+            encode(item, where) for encode, item in zip(encoders, value, strict=True)
+        ]
 
     return encode_record
 
