@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from proto._codec import ffi, lib
@@ -19,6 +20,7 @@ __all__ = ["jam_list", "mug", "rejam", "slots", "stamp", "tuple_"]
 
 _NURSERY_SIZE = 8 << 30
 _NONE = (1 << 64) - 1
+_SIZES = ffi.typeof("uint64_t[]")
 _local = threading.local()
 
 
@@ -37,7 +39,7 @@ def _refused(codec: Any) -> CueError:
 
 
 def _out(codec: Any) -> Jam:
-    return Jam(bytes(ffi.buffer(lib.nk_codec_out(codec), lib.nk_codec_out_size(codec))))
+    return Jam(ffi.buffer(lib.nk_codec_out(codec), lib.nk_codec_out_size(codec))[:])
 
 
 def rejam(data: bytes) -> Jam:
@@ -61,19 +63,25 @@ def slots(data: bytes, axes: Sequence[int]) -> list[Jam | None]:
     """Jams of the nouns at `axes` (below 2^64); None where there is none."""
     codec = _codec()
     count = len(axes)
-    sizes = ffi.new("uint64_t[]", count)
-    if lib.nk_codec_slots(codec, data, len(data), axes, count, sizes):
+    sizes = ffi.new(_SIZES, count)
+    if lib.nk_codec_slots(codec, data, len(data), _axes(tuple(axes)), count, sizes):
         raise _refused(codec)
     out = _out(codec)
     result: list[Jam | None] = []
     at = 0
-    for size in sizes:
+    for size in ffi.unpack(sizes, count):
         if size == _NONE:
             result.append(None)
             continue
         result.append(Jam(out[at : at + size]))
         at += size
     return result
+
+
+@lru_cache(64)
+def _axes(axes: tuple[int, ...]) -> Any:
+    """Callers ask for the same few again and again."""
+    return ffi.new(_SIZES, axes)
 
 
 def tuple_(parts: Sequence[bytes]) -> Jam:
