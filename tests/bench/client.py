@@ -35,7 +35,9 @@ def frame(body: bytes) -> bytes:
 def ovum_frame(kind: str, number: int) -> bytes:
     """A request for one event; `number` keeps them apart."""
     if kind == "key":
-        request = noun(_RID, "ovum", "d", ["term", "1"], "belt", 97 + number % 26)
+        # A letter, then back again: the line stays short.
+        key = ("bac", 0) if number % 2 else 97 + number % 26
+        request = noun(_RID, "ovum", "d", ["term", "1"], "belt", key)
     else:
         request = noun(_RID, "ovum", 0, ["bench"], "nothing", number)
     return frame(jam(request))
