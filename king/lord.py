@@ -36,7 +36,7 @@ from proto.message import PROTOCOL, Exit, Flog, Plea, Ripe, Slog, Writ
 
 __all__ = ["Death", "Lord", "SerfSpec", "StartFailed"]
 
-SERF_COMMAND: tuple[str, ...] = (sys.executable, "-m", "serf")
+SERF_COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "serf")
 """Tests put another here."""
 PIPE_SIZE = 1 << 20
 READ_SIZE = 1 << 20

@@ -213,7 +213,13 @@ class Log:
         )
 
     def settle(self) -> None:
-        """Older epochs were closed by a durable roll; only the live one counts."""
+        """Refuse holes. Older epochs were closed by a durable roll; only the live
+        one is settled.
+
+        :raises TreadleError: log-gap
+        """
+        for store in self.stores:
+            store.check_count()
         self._live.settle()
 
     def size_bytes(self) -> int:

@@ -273,6 +273,19 @@ def test_hole_names_what_was_expected_and_found(tmp_path: Path) -> None:
     log.close()
 
 
+def test_hole_is_refused_without_reading_the_log(tmp_path: Path) -> None:
+    log = make_lmdb(tmp_path)
+    log.append(1, [row(n) for n in range(1, 11)])
+    log.check_count()
+    log.close()
+    put_raw(tmp_path, 7, None)
+    log = LmdbStore(tmp_path, map_size=MAP_SIZE)
+    with pytest.raises(TreadleError, match="expected event 7, found event 8") as caught:
+        log.check_count()
+    assert caught.value.code == "log-gap"
+    log.close()
+
+
 @pytest.mark.parametrize("value", [b"", b"\1\2\3\4"])
 def test_value_without_a_jam_is_refused(tmp_path: Path, value: bytes) -> None:
     log = make_lmdb(tmp_path)
