@@ -51,9 +51,7 @@ class Writer(threading.Thread):
             time.sleep(0.02)
 
     def _talk(self, port: int) -> None:
-        connection = http.client.HTTPConnection(
-            "127.0.0.1", port, timeout=20 * STRETCH
-        )
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20 * STRETCH)
         try:
             while not self._over.is_set():
                 self.tried += 1

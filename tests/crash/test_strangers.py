@@ -171,9 +171,7 @@ def test_2000_connections_dropped_at_random_leak_nothing(ship: WholeShip) -> Non
 
 
 def settle(ship: WholeShip) -> None:
-    wait_for(
-        lambda: not ship.status()["queues"] and open_files(ship.pid) < 60, "peace"
-    )
+    wait_for(lambda: not ship.status()["queues"] and open_files(ship.pid) < 60, "peace")
 
 
 def test_http_slow_loris_does_not_keep_others_waiting(ship: WholeShip) -> None:

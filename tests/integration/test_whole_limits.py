@@ -117,7 +117,7 @@ def test_sigterm_while_the_serf_is_frozen_stops_the_ship(tmp_path: Path) -> None
         os.kill(serf, signal.SIGSTOP)
         began = time.monotonic()
         code = ship.stop()
-        assert time.monotonic() - began < 90 * STRETCH
+        assert time.monotonic() - began < 20 * STRETCH
         assert code == 0
         ship.wait_free()
         ship.check()
@@ -205,5 +205,3 @@ def put(number: int, value: int) -> tuple[object, ...]:
     octs = (0, 4000, value)
     request = ("PUT", f"/kv/k{number % 50}", 0, octs)
     return ("e", wire, "request", 1, ("ipv4", 1), request)
-
-
