@@ -123,6 +123,8 @@ _PEEL: Final = jam(cord("peel"))
 _AVOW: Final = jam(cord("avow"))
 _PRIVILEGED: Final = jam(Cell(0, 0))
 _READ_SIZE: Final = 65536
+_TURN: Final = 64
+"""Requests of one client, until others (the serf first of all) have a turn."""
 _WRITE_SIZE: Final = 1 << 18
 _FLUSH_S: Final = 5.0
 _GONE_CHECK_S: Final = 1.0
@@ -249,7 +251,7 @@ class _Connection:
                 bodies, broken = reader.feed(data)
                 shared.held += reader.size - held
                 held = reader.size
-                for body in bodies:
+                for count, body in enumerate(bodies, 1):
                     if (
                         self.outstanding >= limits.requests
                         or self.outstanding_bytes >= limits.request_bytes
@@ -257,6 +259,8 @@ class _Connection:
                     ):
                         await self._wait_room()
                     await self._take(body, nursery)
+                    if count % _TURN == 0:
+                        await trio.lowlevel.checkpoint()
                 if broken is not None or shared.held > limits.held:
                     raise _Fault("newt-decode")
         finally:
