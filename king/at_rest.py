@@ -1,8 +1,8 @@
 """What a ship that does not run looks like: `treadle status` of its files.
 
 What it is: a reader; it writes nothing and takes no lock.
-Limits: the image is verified by a serf, which reads all of it; if that
-    cannot be done, `snapshot_event` is None.
+Limits: of the image a serf reads the superblocks only; `treadle check`
+    verifies all. If that cannot be done, `snapshot_event` is None.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ def rest_status(root: Path) -> dict[str, Any]:
         log.close()
     if layout.image.exists():
         # Imported late: most calls of `status` are for live ships.
-        from king.check import inspect_image
+        from king.check import image_info
 
         try:
-            image = inspect_image(layout.image)
+            image = image_info(layout.image)
         except TreadleError:
             return value
         if image["good"]:

@@ -35,6 +35,7 @@ __all__ = [
     "Finding",
     "Report",
     "check_pier",
+    "image_info",
     "inspect_image",
     "module_command",
 ]
@@ -302,6 +303,14 @@ def inspect_image(path: Path) -> dict[str, Any]:
     :raises TreadleError: failed
     """
     return _ask_child("serf", "check-image", str(path), "--json")
+
+
+def image_info(path: Path) -> dict[str, Any]:
+    """What an image's newest superblock says; quick, whatever its size.
+
+    :raises TreadleError: failed
+    """
+    return _ask_child("serf", "image-info", str(path), "--json")
 
 
 def _check_image(

@@ -200,15 +200,12 @@ class Lord:
             if error.errno != errno.EPIPE:
                 self.kill(f"its pipe failed: {error.strerror}")
 
-    def interrupt(self) -> None:
-        """Abort the event that runs now (the event bails %intr)."""
+    def interrupt(self, request: int) -> None:
+        """Abort this request if it runs now (it bails %intr). Too late for it,
+        the word is stale: it meets no other request."""
         if self._word is not None:
-            self._word[:4] = b"\x01\0\0\0"
-
-    def uninterrupt(self) -> None:
-        """Withdraw an interrupt that came too late to meet its event."""
-        if self._word is not None:
-            self._word[:4] = b"\0\0\0\0"
+            word = request & 0xFFFFFFFF or 0xFFFFFFFF
+            self._word[:4] = word.to_bytes(4, "little")
 
     def signal(self, number: int) -> None:
         if self._process is not None and not self.dead.is_set():

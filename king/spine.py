@@ -100,7 +100,6 @@ class Spine:
         self._head: Poke | Ask | None = None
         self._head_since = 0.0
         self._head_stage = 0
-        self._interrupted = False
         self._overdue = False
 
     # --- what others call -----------------------------------------------------
@@ -170,8 +169,7 @@ class Spine:
         self._note_head()
         if trio.current_time() - self._head_since < after_s:
             return False
-        self._interrupted = True
-        self.lord.interrupt()
+        self.lord.interrupt(self.pipeline.flight[0].request)
         return True
 
     def refuse(self, why: str) -> None:
@@ -401,10 +399,6 @@ class Spine:
             self._head = head
             self._head_since = trio.current_time()
             self._head_stage = 0
-            if self._interrupted:
-                self._interrupted = False
-                if self.lord is not None:
-                    self.lord.uninterrupt()
 
     async def _watch_deadlines(self) -> None:
         while True:
@@ -430,8 +424,7 @@ class Spine:
             return
         if self._head_stage == 0:
             self._world.tell("an event is past its deadline: interrupting it")
-            self._interrupted = True
-            lord.interrupt()
+            lord.interrupt(head.request)
             self._head_stage = 1
         elif self._head_stage == 1 and late > BACKSTOP_S + TERM_S:
             lord.signal(signal.SIGTERM)

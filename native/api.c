@@ -177,11 +177,13 @@ int64_t nk_serf_work(nk_serf *serf, const uint8_t *jobs, uint64_t size,
         uint64_t head[3] = {0}; /* request, deadline_ms, size */
         struct nk_bytes job;
         (void)take_record(jobs, size, &at, head, 3, &job);
+        nk_machine_request(&serf->machine, head[0]);
         if (nk_kernel_poke(serf, job, head[1]) == NK_OK) {
             put_done(serf, head[0]);
         } else {
             put_bail(serf, head[0]);
         }
+        nk_machine_request(&serf->machine, 0);
         nk_kernel_tend(serf, false);
         if (serf->out.size >= OUT_SIZE_SOFT || now_ns() >= end) break;
     }
@@ -213,8 +215,8 @@ static nk_status play_boot(struct nk_serf *serf, uint64_t life, const uint8_t *r
     return status;
 }
 
-int nk_serf_play(nk_serf *serf, uint64_t life, const uint8_t *rows, uint64_t size,
-                 struct nk_played *played) {
+int nk_serf_play(nk_serf *serf, uint64_t request, uint64_t life, const uint8_t *rows,
+                 uint64_t size, struct nk_played *played) {
     nk_status status = NK_OK;
     uint64_t at = 0;
     memset(played, 0, sizeof *played);
@@ -223,6 +225,7 @@ int nk_serf_play(nk_serf *serf, uint64_t life, const uint8_t *rows, uint64_t siz
         status = nk_kernel_refuse(serf, NK_FAIL, "malformed rows");
     }
     nk_kernel_limits(serf, true);
+    nk_machine_request(&serf->machine, request);
     if (status == NK_OK && serf->event == 0 && life > 0) {
         status = play_boot(serf, life, rows, size, &at, played);
         nk_kernel_tend(serf, status == NK_OK);
@@ -235,17 +238,21 @@ int nk_serf_play(nk_serf *serf, uint64_t life, const uint8_t *rows, uint64_t siz
         status = nk_kernel_replay(serf, job, played->expected);
         nk_kernel_tend(serf, false);
     }
+    nk_machine_request(&serf->machine, 0);
     nk_kernel_limits(serf, false);
     played->event = serf->event + (status == NK_OK ? 0 : 1);
     played->actual = status == NK_BAD ? serf->actual : 0;
     return (int)status;
 }
 
-int nk_serf_peek(nk_serf *serf, const uint8_t *sample, uint64_t size,
+int nk_serf_peek(nk_serf *serf, uint64_t request, const uint8_t *sample, uint64_t size,
                  uint64_t deadline_ms) {
     struct nk_bytes given = {sample, size};
     serf->answer = (struct nk_bytes){NULL, 0};
-    return (int)nk_kernel_peek(serf, given, deadline_ms, &serf->answer);
+    nk_machine_request(&serf->machine, request);
+    nk_status status = nk_kernel_peek(serf, given, deadline_ms, &serf->answer);
+    nk_machine_request(&serf->machine, 0);
+    return (int)status;
 }
 
 int nk_serf_kernel(nk_serf *serf) {
@@ -347,13 +354,17 @@ int nk_serf_is_rotten(nk_serf *serf, char *message) {
     return nk_image_verify_status(serf->image, message) == NK_VERIFY_BAD;
 }
 
-int nk_check_image(const char *path, struct nk_checked *checked) {
+static int look_at_image(const char *path, bool whole, struct nk_checked *checked) {
     struct nk_image *image = NULL;
     struct nk_image_info info = {0};
     memset(checked, 0, sizeof *checked);
     nk_status status = nk_image_open(path, true, &image, checked->message);
     if (status != NK_OK) return (int)status;
-    status = nk_image_check(image, &info, &checked->generations, checked->message);
+    if (whole) {
+        status = nk_image_check(image, &info, &checked->generations, checked->message);
+    } else {
+        nk_image_newest(image, &info, &checked->generations);
+    }
     nk_image_close(image);
     checked->good = info.good;
     checked->generation = info.generation;
@@ -364,6 +375,14 @@ int nk_check_image(const char *path, struct nk_checked *checked) {
     memcpy(checked->ship, info.identity.ship, sizeof checked->ship);
     memcpy(checked->log, info.identity.log, sizeof checked->log);
     return (int)status;
+}
+
+int nk_check_image(const char *path, struct nk_checked *checked) {
+    return look_at_image(path, true, checked);
+}
+
+int nk_image_facts(const char *path, struct nk_checked *checked) {
+    return look_at_image(path, false, checked);
 }
 
 /* --- upkeep ------------------------------------------------------------------- */

@@ -5,6 +5,8 @@
  * belong to the serf and live until its next call. Integers in records are
  * little-endian.
  *
+ * Requests are named to be interrupted: see nk_machine_request in nock.h.
+ *
  * Records, in:
  *   job     u64 request, u64 deadline_ms, u64 size; job
  *   row     u64 mug, u64 size; job
@@ -15,7 +17,8 @@
  *           knot; knots, tag, data
  *   bail    u32 2, u32 goof count, u64 request; goofs
  *   goof    u32 mote size, u32 tang size; mote, tang
- *   slog    u64 priority, u64 event, u64 size; tank
+ *   slog    u64 priority, u64 event, u64 size; tank. Priority UINT64_MAX: the
+ *           tank is a whole clue, which was not [priority tank]
  */
 
 typedef struct nk_serf nk_serf;
@@ -104,6 +107,10 @@ struct nk_checked {
 /* Verify an image file, all of it, without a serf. */
 int nk_check_image(const char *path, struct nk_checked *checked);
 
+/* What the newest good superblock says, and how many there are: reads the
+ * superblocks only, so what they promise may be rotten. */
+int nk_image_facts(const char *path, struct nk_checked *checked);
+
 /* --- events --- */
 
 /* Work on job records in order, until all are done, [budget_us] is spent or
@@ -121,11 +128,11 @@ struct nk_played {
 /* Apply row records, the first of which is the serf's event + 1; the first
  * [life] by the lifecycle formula where the serf is empty. NK_BAD with
  * actual != expected: a divergence; other failures leave a goof. */
-int nk_serf_play(nk_serf *serf, uint64_t life, const uint8_t *rows, uint64_t size,
-                 struct nk_played *played);
+int nk_serf_play(nk_serf *serf, uint64_t request, uint64_t life, const uint8_t *rows,
+                 uint64_t size, struct nk_played *played);
 
 /* Out: the product's jam. */
-int nk_serf_peek(nk_serf *serf, const uint8_t *sample, uint64_t size,
+int nk_serf_peek(nk_serf *serf, uint64_t request, const uint8_t *sample, uint64_t size,
                  uint64_t deadline_ms);
 
 /* Out: the kernel's jam. */

@@ -1457,6 +1457,15 @@ nk_status nk_image_save(struct nk_image *image, struct nk_home *home,
 
 /* --- Checking ----------------------------------------------------------- */
 
+void nk_image_newest(const struct nk_image *image, struct nk_image_info *newest,
+                     uint32_t *superblocks) {
+    unsigned order[RING_COUNT], count = ring_order(image, order);
+    memset(newest, 0, sizeof *newest);
+    newest->slots = image->slot_count;
+    if (count != 0) describe(image, &image->supers[order[0]], newest);
+    *superblocks = count;
+}
+
 nk_status nk_image_check(struct nk_image *image, struct nk_image_info *newest,
                          uint32_t *generations, char message[256]) {
     unsigned order[RING_COUNT], count = ring_order(image, order);

@@ -106,6 +106,12 @@ nk_status nk_image_verify_start(struct nk_image *image, char message[256]);
 enum nk_verify nk_image_verify_status(struct nk_image *image, char message[256]);
 enum nk_verify nk_image_verify_wait(struct nk_image *image, char message[256]);
 
+/* What the newest good superblock says; [superblocks]: how many are good. No
+ * more is read than was when the file was opened, so nothing vouches for the
+ * pages. */
+void nk_image_newest(const struct nk_image *image, struct nk_image_info *newest,
+                     uint32_t *superblocks);
+
 /* Verify superblocks, tables and pages of every generation that is kept: the
  * two newest. Older ones decay, since their slots are free; they count in
  * [generations] while they are whole. [message] names the first fault, with

@@ -291,9 +291,9 @@ static void take_goof(struct nk_serf *serf, nk_status status) {
     struct nk_goof *goof = &serf->goofs[serf->goof_count++];
     goof->status = status;
     tang_none(goof);
-    if (status == NK_INTR && serf->interrupt != NULL) {
-        atomic_store_explicit(serf->interrupt, 0, memory_order_relaxed);
-    }
+    /* The %crud that follows is the same request: another interrupt may end
+     * it, the same one may not. */
+    if (status == NK_INTR) nk_machine_interrupted(&serf->machine);
     save_trace(serf);
     discard(serf);
     /* +mook is asked even where there is no trace: some have words for that. */

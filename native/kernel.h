@@ -74,7 +74,7 @@ struct nk_serf {
     uint32_t actual; /* the mug that diverged */
     uint64_t home_size;
     uint64_t nursery_size;
-    _Atomic uint32_t *interrupt; /* shared with the king; cleared when obeyed */
+    _Atomic uint32_t *interrupt; /* shared with the king, see nock.h */
     struct nk_goof goofs[2];
     uint32_t goof_count;
     struct nk_buffer job;     /* of the %crud event that replaced another */

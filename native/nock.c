@@ -412,9 +412,27 @@ static uint64_t ns_of_dr(const struct nk_arena *arena, nk_noun dr) {
     return words[1] * 1000000000u + ((words[0] >> 32) * 1000000000u >> 32);
 }
 
+void nk_machine_request(struct nk_machine *machine, uint64_t request) {
+    machine->request = (uint32_t)request;
+    if (machine->request == 0 && request != 0) machine->request = UINT32_MAX;
+    if (machine->interrupt == NULL || machine->request == 0) return;
+    /* Numbers rise, and wrap; what is not ahead of us is over. */
+    uint32_t word = atomic_load_explicit(machine->interrupt, memory_order_relaxed);
+    if (word != 0 && (int32_t)(word - machine->request) < 0) {
+        atomic_compare_exchange_strong(machine->interrupt, &word, 0);
+    }
+}
+
+void nk_machine_interrupted(struct nk_machine *machine) {
+    uint32_t word = machine->request;
+    if (machine->interrupt == NULL || word == 0) return;
+    atomic_compare_exchange_strong(machine->interrupt, &word, 0);
+}
+
 static nk_status poll(const struct nk_machine *machine) {
-    if (machine->interrupt != NULL &&
-        atomic_load_explicit(machine->interrupt, memory_order_relaxed) != 0) {
+    if (machine->interrupt != NULL && machine->request != 0 &&
+        atomic_load_explicit(machine->interrupt, memory_order_relaxed) ==
+            machine->request) {
         return NK_INTR;
     }
     if (machine->deadline_ns != 0 && now_ns() > machine->deadline_ns) return NK_INTR;
@@ -489,13 +507,13 @@ static void slog(struct nk_machine *machine, uint64_t priority, nk_noun tank) {
     machine->slog(machine->slog_context, &machine->arena, priority, tank);
 }
 
-/* %slog with [priority tank]; what is neither goes out as a tank. */
+/* %slog with [priority tank]; what is not that goes out as it is. */
 static void slog_clue(struct nk_machine *machine, nk_noun clue) {
     struct nk_arena *arena = &machine->arena;
     if (nk_is_cell(clue) && nk_is_direct(nk_head(arena, clue))) {
         slog(machine, nk_head(arena, clue), nk_tail(arena, clue));
     } else {
-        slog(machine, 0, clue);
+        slog(machine, NK_SLOG_BARE, clue);
     }
 }
 

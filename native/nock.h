@@ -25,6 +25,7 @@ struct nk_stack; /* operand stack and frames: nock.c */
 /* What the guest printed: a [priority tank], handed over as jam. Called on
  * the event thread in the middle of an event; must not touch the machine
  * except to read the noun. */
+#define NK_SLOG_BARE UINT64_MAX /* a priority: [tank] is a whole, malformed clue */
 typedef void (*nk_slog_sink)(void *context, struct nk_arena *arena, uint64_t priority,
                              nk_noun tank);
 
@@ -38,13 +39,23 @@ struct nk_machine {
     struct nk_stack *stack;
     nk_noun trace;                     /* of the last bail */
     nk_noun block;                     /* path of the last NK_BLOCK */
-    const _Atomic uint32_t *interrupt; /* polled; non-zero: NK_INTR */
+    _Atomic uint32_t *interrupt;       /* polled; names a request: NK_INTR */
+    uint32_t request;                  /* the one that runs; 0: obeys none */
     uint64_t deadline_ns;              /* CLOCK_MONOTONIC; 0 = none */
     uint64_t stack_size_max;           /* bytes */
     bool jets_enabled;
     nk_slog_sink slog;
     void *slog_context;
 };
+
+/* A request begins (0: it is over): interrupts that name it are obeyed from
+ * now on, and one that came too late for an earlier request is dropped. A
+ * word on the interrupt is the low 32 bits of the request's number, or
+ * UINT32_MAX where those are 0. */
+void nk_machine_request(struct nk_machine *machine, uint64_t request);
+
+/* The interrupt of the running request was obeyed: it counts once. */
+void nk_machine_interrupted(struct nk_machine *machine);
 
 nk_status nk_machine_open(struct nk_machine *machine, uint64_t home_size,
                           uint64_t nursery_size);

@@ -3,7 +3,7 @@
     serf --read FD --write FD --image PATH --ship HEX --log HEX --event-max N
          [--interrupt FD] [--lock FD] [--verify]
          [--home-size BYTES] [--nursery-size BYTES]
-    serf noun|nock|check-image ...        tools; see serf/tool.py
+    serf noun|nock|check-image|image-info ...        tools; see serf/tool.py
 
 Ship and log are the 16 bytes of the ship's identity that the king expects.
 The lock's descriptor is only held, so that an orphan still keeps others out.
@@ -26,7 +26,7 @@ from serf.errors import ImageForeign, SerfError, Usage
 
 __all__ = ["main"]
 
-_TOOLS = ("noun", "nock", "check-image")
+_TOOLS = ("noun", "nock", "check-image", "image-info")
 _IDENTITY_SIZE = 16
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from struct import Struct
 from typing import Any, NamedTuple
 
-from proto.jam import jam
+from proto.jam import cue, jam
 from proto.message import (
     Bail,
     Done,
@@ -26,7 +26,7 @@ from proto.message import (
     Slog,
     Work,
 )
-from proto.noun import noun
+from proto.noun import Cell, noun
 from serf._native import ffi, lib
 from serf.errors import ImageUnusable, NoMemory, Unconfined
 
@@ -42,6 +42,7 @@ __all__ = [
     "StoppedPlay",
     "Written",
     "check_image",
+    "image_facts",
 ]
 
 HOME_SIZE = 16 << 30
@@ -49,6 +50,8 @@ NURSERY_SIZE = 2 << 30
 _WORK_BUDGET_US = 10_000
 _STATUS_BAD = 8
 _UINT64_MAX = (1 << 64) - 1
+_BARE = _UINT64_MAX
+"""The priority of a clue that has none; see native/api.h."""
 
 _JOB = Struct("<QQQ")
 _ROW = Struct("<QQ")
@@ -215,7 +218,9 @@ class Engine:
             _read_answers(self._out(), pleas)
             yield pleas
 
-    def play(self, life: int, rows: Sequence[Row]) -> StoppedPlay | None:
+    def play(
+        self, life: int, rows: Sequence[Row], request: int = 0
+    ) -> StoppedPlay | None:
         """Apply logged events; None when all went well."""
         parts: list[bytes] = []
         for row in rows:
@@ -224,7 +229,7 @@ class Engine:
         data = b"".join(parts)
         base = ffi.from_buffer("uint8_t[]", data)
         played = ffi.new("struct nk_played *")
-        status = lib.nk_serf_play(self._serf, life, base, len(data), played)
+        status = lib.nk_serf_play(self._serf, request, life, base, len(data), played)
         if status == 0:
             return None
         goofs = self._goofs()
@@ -235,12 +240,13 @@ class Engine:
             goof=goofs[0] if goofs else None,
         )
 
-    def peek(self, sample: Jam, deadline_ms: int) -> Jam:
+    def peek(self, sample: Jam, deadline_ms: int, request: int = 0) -> Jam:
         """Slam the peek arm.
 
         :raises Failed: with one goof.
         """
-        if lib.nk_serf_peek(self._serf, sample, len(sample), deadline_ms):
+        size = len(sample)
+        if lib.nk_serf_peek(self._serf, request, sample, size, deadline_ms):
             raise Failed(self._goofs())
         return Jam(self._out())
 
@@ -255,6 +261,22 @@ class Engine:
 
     def slogs(self) -> list[Slog]:
         """Take what the guest printed since the last time."""
+        return [
+            slog if slog.priority != _BARE else slog._replace(priority=0)
+            for slog in self._take_slogs()
+        ]
+
+    def clues(self) -> list[Jam]:
+        """As `slogs`, but the very clues: [priority tank], or what was there
+        in its place."""
+        return [
+            slog.tank
+            if slog.priority == _BARE
+            else jam(Cell(slog.priority, cue(slog.tank)))
+            for slog in self._take_slogs()
+        ]
+
+    def _take_slogs(self) -> list[Slog]:
         size = lib.nk_serf_slogs_size(self._serf)
         dropped = lib.nk_serf_slogs_dropped(self._serf)
         if not size and not dropped:
@@ -421,8 +443,18 @@ class Engine:
 
 def check_image(path: str) -> CheckedImage:
     """Verify every generation of an image file."""
+    return _look_at_image(lib.nk_check_image, path)
+
+
+def image_facts(path: str) -> CheckedImage:
+    """What the superblocks say; `generations` counts the good ones. Nothing
+    else is read."""
+    return _look_at_image(lib.nk_image_facts, path)
+
+
+def _look_at_image(look: Any, path: str) -> CheckedImage:
     checked = ffi.new("struct nk_checked *")
-    status = lib.nk_check_image(path.encode(), checked)
+    status = look(path.encode(), checked)
     message = _text(checked.message)
     if status and not message:
         message = _text(lib.nk_serf_mote(status))

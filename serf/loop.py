@@ -113,7 +113,9 @@ class Loop:
         try:
             match writ:
                 case Peek():
-                    result = self._engine.peek(writ.sample, writ.deadline_ms)
+                    result = self._engine.peek(
+                        writ.sample, writ.deadline_ms, writ.request
+                    )
                     return Peeked(writ.request, result)
                 case Play():
                     return self._play(writ)
@@ -138,7 +140,7 @@ class Loop:
                 writ.request,
                 f"play begins at event {writ.first}; the serf is at {engine.event}",
             )
-        stopped = engine.play(writ.life, writ.rows)
+        stopped = engine.play(writ.life, writ.rows, writ.request)
         if stopped is None:
             return Played(writ.request, engine.event, engine.mug)
         return Stuck(

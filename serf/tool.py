@@ -1,9 +1,10 @@
 """Tools for one noun, one computation, one image: what `treadle` runs for
-`noun`, `nock` and `check`, in a process of their own.
+`noun`, `nock`, `check` and `status`, in a process of their own.
 
     noun FILE|- [--json]
     nock FILE|- [--no-jets] [--time] [--out FILE] [--json]
-    check-image PATH [--json]
+    check-image PATH [--json]       reads and verifies all of it
+    image-info PATH [--json]        reads its superblocks only
 
 With `-`, JSON lines come on stdin (`jam`, or `in`, in hex) and each is
 answered by a line; a bad line is answered by an `error` and the next is read.
@@ -23,10 +24,17 @@ from collections.abc import Callable
 from typing import Any
 
 from proto.errors import ProtoError
-from proto.jam import cue, jam
+from proto.jam import cue
 from proto.noun import Cell, items
 from proto.text import render
-from serf.engine import Crashed, Engine, NotJam, check_image
+from serf.engine import (
+    CheckedImage,
+    Crashed,
+    Engine,
+    NotJam,
+    check_image,
+    image_facts,
+)
 from serf.errors import Usage
 
 __all__ = ["run"]
@@ -53,6 +61,7 @@ def run(args: list[str]) -> int:
         "noun": {"--json"},
         "nock": {"--json", "--no-jets", "--time", "--out"},
         "check-image": {"--json"},
+        "image-info": {"--json"},
     }[name]
     out = _value(rest, "--out")
     paths = [arg for arg in rest if not arg.startswith("--") and arg is not out]
@@ -63,6 +72,8 @@ def run(args: list[str]) -> int:
     try:
         if name == "check-image":
             return _check_image(paths[0], "--json" in flags)
+        if name == "image-info":
+            return _image_info(paths[0], "--json" in flags)
         engine = Engine(home_size=_TOOL_HOME_SIZE)
         jets = "--no-jets" not in flags
         if paths[0] == "-":
@@ -238,9 +249,7 @@ def _noun_row(engine: Engine, row: Row) -> Row:
 def _nock_row(jets: bool) -> Callable[[Engine, Row], Row]:
     def answer(engine: Engine, row: Row) -> Row:
         result = engine.nock(_hex(row, "in", "jam"), jets)
-        printed = [
-            jam(Cell(slog.priority, cue(slog.tank))).hex() for slog in engine.slogs()
-        ]
+        printed = [clue.hex() for clue in engine.clues()]
         slog: Row = {"slog": printed} if printed else {}
         if isinstance(result, Crashed):
             trace = result.trace.hex()
@@ -258,15 +267,17 @@ def _nock_row(jets: bool) -> Callable[[Engine, Row], Row]:
 # --- images -----------------------------------------------------------------
 
 
-def _check_image(path: str, as_json: bool) -> int:
+def _check_is_file(path: str) -> None:
     try:
         is_file = stat.S_ISREG(os.stat(path).st_mode)
     except OSError as error:
         raise BadInput(error.strerror or str(error)) from error
     if not is_file:
         raise BadInput("not a file")
-    checked = check_image(path)
-    row: Row = {
+
+
+def _image_row(path: str, checked: CheckedImage) -> Row:
+    return {
         "file": path,
         "fault": checked.fault,
         "good": checked.good,
@@ -279,8 +290,30 @@ def _check_image(path: str, as_json: bool) -> int:
         "ship": checked.ship.hex(),
         "log": checked.log.hex(),
     }
+
+
+def _image_info(path: str, as_json: bool) -> int:
+    _check_is_file(path)
+    facts = image_facts(path)
     if as_json:
-        _show(row)
+        _show(_image_row(path, facts))
+    elif facts.fault:
+        print(f"image-info: {path}: {facts.fault}", file=sys.stderr)
+    elif not facts.good:
+        print(f"{path}: no good superblock")
+    else:
+        print(
+            f"{path}: generation {facts.generation}, event {facts.event},"
+            f" mug {facts.mug:08x}, {facts.pages} pages (not verified)"
+        )
+    return 1 if facts.fault else 0
+
+
+def _check_image(path: str, as_json: bool) -> int:
+    _check_is_file(path)
+    checked = check_image(path)
+    if as_json:
+        _show(_image_row(path, checked))
     elif checked.fault:
         print(f"check-image: {path}: {checked.fault}", file=sys.stderr)
     else:

@@ -243,13 +243,80 @@ def test_deadline_ends_an_event_as_intr(serf: SerfProcess) -> None:
 def test_interrupt_ends_an_event_and_is_used_up(serf: SerfProcess) -> None:
     serf.send(poke(2, "spin"), poke(3, "x"))
     time.sleep(0.3)
-    serf.interrupt()
+    serf.interrupt(2)
     first, second = serf.hear(10), serf.hear(10)
     assert isinstance(first, Done)
     assert first.job is not None
     assert isinstance(second, Done)
     assert second.job is None
     assert serf.word[0:4] == bytes(4)
+
+
+def test_an_interrupt_meets_only_the_request_that_it_names(serf: SerfProcess) -> None:
+    # Too late for request 2: request 3, which runs now, is innocent.
+    assert isinstance(serf.ask(poke(2, "x")), Done)
+    serf.interrupt(2)
+    serf.send(Work(3, 300, job(3, ["wire"], "spin")))
+    begun = time.monotonic()
+    done = serf.hear(10)
+    assert time.monotonic() - begun > 0.25, "the stale word ended it"
+    assert isinstance(done, Done)
+    assert done.job is not None
+    assert serf.word[0:4] == bytes(4), "the stale word was not dropped"
+    # Too early: it waits until its request comes.
+    serf.interrupt(5)
+    done = serf.ask(poke(4, "x"))
+    assert isinstance(done, Done)
+    assert done.job is None
+    done = serf.ask(poke(5, "spin"))
+    assert isinstance(done, Done)
+    assert done.job is not None
+    assert slot(cue(done.job), 30) == noun("intr", 0)
+
+
+def test_a_request_is_named_by_its_low_bits(serf: SerfProcess) -> None:
+    """Also across the wrap: 2^32 - 1 is older than 2^32 + 1."""
+    serf.interrupt(0xFFFFFFFE)
+    done = serf.ask(Work((1 << 32) + 1, 0, job(2, ["wire"], "x")))
+    assert isinstance(done, Done)
+    assert serf.word[0:4] == bytes(4)
+    serf.send(Work((1 << 32) + 7, 0, job(3, ["wire"], "spin")))
+    time.sleep(0.2)
+    serf.interrupt(7)
+    done = serf.hear(10)
+    assert isinstance(done, Done)
+    assert done.job is not None
+
+
+def test_an_interrupt_ends_the_crud_too(tmp_path: Path) -> None:
+    """One for the event, one more for the %crud that takes its place."""
+    with SerfProcess(tmp_path / "image") as serf:
+        kernel = core(SPIN)
+        serf.ripe()
+        assert serf.ask(Play(1, 1, 1, (boot_row(kernel),))) == Played(1, 1, mug(kernel))
+        serf.send(poke(2, "x"))
+        for _ in range(2):
+            time.sleep(0.3)
+            serf.interrupt(2)
+        bail = serf.hear(10)
+        assert isinstance(bail, Bail)
+        assert [goof.mote for goof in bail.goofs] == ["intr", "intr"]
+        assert serf.word[0:4] == bytes(4)
+
+
+def test_a_peek_is_interrupted_by_its_name(tmp_path: Path) -> None:
+    with SerfProcess(tmp_path / "image") as serf:
+        kernel = core(COUNT, 0, peek=SPIN)
+        serf.ripe()
+        assert isinstance(serf.ask(Play(1, 1, 1, (boot_row(kernel),))), Played)
+        serf.send(Peek(7, 0, jam(0)))
+        time.sleep(0.2)
+        serf.interrupt(6)
+        time.sleep(0.2)
+        serf.interrupt(7)
+        bail = serf.hear(10)
+        assert isinstance(bail, Bail)
+        assert [goof.mote for goof in bail.goofs] == ["intr"]
 
 
 def test_out_of_memory_ends_the_event_only(serf: SerfProcess) -> None:

@@ -130,7 +130,7 @@ def test_an_interrupt_stops_a_replay_where_it_is(tmp_path: Path) -> None:
         rows = [Row(0, job(n, ["x"], "spin" if n == 3 else "x")) for n in range(6)]
         serf.send(Play(9, 2, 1, tuple(rows)))
         time.sleep(0.3)
-        serf.interrupt()
+        serf.interrupt(9)
         stuck = serf.hear(10)
         assert isinstance(stuck, Stuck)
         assert stuck.event == 5

@@ -1,4 +1,4 @@
-"""`python -m serf noun|nock|check-image` on files: what people see, and codes."""
+"""`python -m serf noun|nock|check-image|...` on files: what people see, and codes."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_bad_files_get_one_clear_message(
     assert why in line
 
 
-@pytest.mark.parametrize("name", ["noun", "nock", "check-image"])
+@pytest.mark.parametrize("name", ["noun", "nock", "check-image", "image-info"])
 def test_files_that_are_not_there_get_one_clear_message(
     tmp_path: Path, name: str
 ) -> None:
@@ -183,3 +183,27 @@ def test_check_image(tmp_path: Path) -> None:
     assert json.loads(done.stdout)["fault"]
     os.truncate(image, 0)
     assert json.loads(tool("check-image", image, "--json").stdout)["good"] is False
+
+
+def test_image_info_reads_the_superblocks_only(tmp_path: Path) -> None:
+    image = tmp_path / "image"
+    kernel = core(((1, 0), COUNT), 3)
+    with SerfProcess(image) as serf:
+        serf.ripe()
+        serf.ask(Play(1, 1, 1, (boot_row(kernel),)))
+        assert isinstance(serf.ask(Save(2, 1)), Saved)
+    checked = json.loads(tool("check-image", image, "--json").stdout)
+    # Nothing behind the ring of four slots of 16 KiB is there any more.
+    size = image.stat().st_size
+    os.truncate(image, 4 * 16384)
+    os.truncate(image, size)
+    assert json.loads(tool("image-info", image, "--json").stdout) == checked
+    done = tool("image-info", image)
+    assert done.returncode == 0
+    assert f"event 1, mug {mug(kernel):08x}" in done.stdout
+    assert tool("check-image", image).returncode == 1
+    os.truncate(image, 0)
+    assert json.loads(tool("image-info", image, "--json").stdout)["good"] is False
+    image.write_bytes(b"nonsense" * 8192)
+    row = json.loads(tool("image-info", image, "--json").stdout)
+    assert row["good"] is False

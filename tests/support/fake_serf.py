@@ -102,8 +102,8 @@ class Serf:
         while data:
             data = data[os.write(self.args.write, data) :]
 
-    def interrupted(self) -> bool:
-        return self.word[0] != 0
+    def interrupted(self, request: int) -> bool:
+        return int.from_bytes(self.word[:4], "little") == request
 
     def work(self, writ: Work) -> None:
         tag = ""
@@ -113,7 +113,7 @@ class Serf:
         event, mug, job = self.event + 1, step(self.mug, writ.job), None
         if tag:
             if tag in ("boom", "hang", "deaf"):
-                mote = "exit" if tag == "boom" else self.hang(tag)
+                mote = "exit" if tag == "boom" else self.hang(tag, request)
                 self.out.append(Bail(request, (Goof(mote, NULL), Goof(mote, NULL))))
                 return
             if tag == "swap":
@@ -146,13 +146,13 @@ class Serf:
         assert isinstance(noun, Cell)
         return jam(Cell(noun.head, Cell(Cell(0, 0), Cell(1685418595, 0))))
 
-    def hang(self, tag: str) -> str:
+    def hang(self, tag: str, request: int) -> str:
         self.flush()
         if tag == "deaf":
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        while tag == "deaf" or not self.interrupted():
+        while tag == "deaf" or not self.interrupted(request):
             time.sleep(0.005)
-        self.word[0] = 0
+        self.word[:4] = bytes(4)
         return "intr"
 
     def misbehave(self, tag: str) -> None:

@@ -142,8 +142,8 @@ class SerfProcess:
         out, _ = self.process.communicate(timeout=10)
         return f"{self.process.returncode}: {out}"
 
-    def interrupt(self) -> None:
-        self.word[0:4] = (1).to_bytes(4, "little")
+    def interrupt(self, request: int) -> None:
+        self.word[0:4] = request.to_bytes(4, "little")
 
 
 # --- kernels ------------------------------------------------------------------

@@ -64,13 +64,15 @@ class PaperEngine:
                 self.event += 1
                 yield [Done(work.request, self.event, 1, (), None)]
 
-    def play(self, life: int, rows: Sequence[Row]) -> StoppedPlay | None:
+    def play(
+        self, life: int, rows: Sequence[Row], request: int = 0
+    ) -> StoppedPlay | None:
         if rows and rows[0].job == b"stop":
             return StoppedPlay(11, 5, 6, None)
         self.event += len(rows)
         return None
 
-    def peek(self, sample: Jam, deadline_ms: int) -> Jam:
+    def peek(self, sample: Jam, deadline_ms: int, request: int = 0) -> Jam:
         if sample == b"bail":
             raise Failed((GOOF,))
         self.waiting.append(Slog(1, 0, Jam(b"x")))
