@@ -46,7 +46,7 @@ from king.maintain import keep_saving
 from king.pier import Pier, open_pier
 from king.pipeline import Ask, Limits, Pipeline, Poke, head_time
 from king.released import ReleasedMark
-from king.replay import HALT_S, Replayed, replay_pier, show_progress
+from king.replay import HALT_S, Replayed, raise_serf, replay_pier, show_progress
 from king.replay import replay as play_log
 from king.report import Recovery, keep_repro, write_beside
 from king.router import ORDER, Channel, Injector, Router
@@ -253,13 +253,18 @@ class _Ship:
         report.released, report.clean = self.mark.before, self.mark.clean
         report.log_first, report.log_last = log.first, log.last
         report.log_bytes = log.size_bytes()
-        lord = await self._spawn(self.options.verify)
+        lord, replayed = await raise_serf(
+            self._spawn,
+            self._catch_up,
+            verify=self.options.verify,
+            tell=self.tell,
+            halt=self._stop.is_set,
+        )
         assert lord.ripe is not None
         report.snapshot_event = lord.ripe.event
         report.snapshot_generation = lord.ripe.generation
         report.fell_back = lord.ripe.fell_back
         report.snapshot_note = lord.ripe.note
-        replayed = await self._catch_up(lord)
         report.add_replay(replayed)
         if self._stop.is_set():
             return

@@ -47,6 +47,8 @@ FRAME_BYTES = 8 << 20
 """A frame is cut here, so that the serf starts on it before we are done."""
 STDERR_LINES = 40
 LINE_MAX = 4096
+IMAGE_UNUSABLE = 66
+"""The serf's exit code then; see serf/errors.py."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,11 @@ class Death:
     oom_kills: int
     stderr: tuple[str, ...] = field(repr=False)
 
+    @property
+    def is_rot(self) -> bool:
+        """A page of its image is bad: the next serf must verify them all."""
+        return self.signal == "SIGBUS" or self.code == IMAGE_UNUSABLE
+
     def lines(self) -> list[str]:
         """For people."""
         out = [f"serf {self.pid} died: {self.cause}"]
@@ -91,7 +98,9 @@ class Death:
 
 class StartFailed(TreadleError):
     """A serf was gone before it said Ripe: nothing is known against the log
-    or any event; trying again may help."""
+    or any event; trying again may help (with --verify, if it `is_rot`)."""
+
+    is_rot = False
 
 
 class Lord:
@@ -157,7 +166,9 @@ class Lord:
             code = "serf-died" if lord._why is None else "serf-spoke-nonsense"
             tail = "".join(f"; {line}" for line in lord.death.stderr[-3:])
             why = f"the serf did not start: {lord.death.cause}{tail}"
-            raise StartFailed(code, why)
+            failed = StartFailed(code, why)
+            failed.is_rot = lord.death.is_rot
+            raise failed
         return lord
 
     # --- what the king does to it ---------------------------------------------

@@ -18,8 +18,8 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TextIO
 
@@ -30,7 +30,7 @@ from king.config import ReplayOptions
 from king.disk import explain_disk, sync_directory
 from king.errors import EXIT_FAULT, TreadleError
 from king.log_thread import LogThread
-from king.lord import Lord, SerfSpec
+from king.lord import Lord, SerfSpec, StartFailed
 from king.pier import Pier, open_pier
 from king.released import ReleasedMark
 from proto.message import Bail, Play, Played, Plea, Row, Save, Saved, Stuck
@@ -40,6 +40,8 @@ __all__ = [
     "Replayed",
     "Rows",
     "ask",
+    "may_be_rot",
+    "raise_serf",
     "replay",
     "replay_pier",
     "run_boot",
@@ -178,6 +180,42 @@ async def replay(
     return Replayed(
         start + 1, run.event, run.mug, run.event - start, elapsed, run.saved
     )
+
+
+def may_be_rot(error: TreadleError) -> bool:
+    """Whether a serf that failed so may have met a rotten page of its snapshot."""
+    if isinstance(error, StartFailed):
+        return error.is_rot
+    return error.code in ("serf-died", "replay-diverged", "replay-crashed")
+
+
+async def raise_serf(
+    start: Callable[[bool], Awaitable[Lord]],
+    catch_up: Callable[[Lord], Awaitable[Replayed]],
+    *,
+    verify: bool = False,
+    tell: Callable[[str], None],
+    halt: Callable[[], bool],
+) -> tuple[Lord, Replayed]:
+    """Start a serf (with --verify?) and let it catch up. If a rotten page may
+    have kept it from that: once more, from a state that was verified wholly.
+
+    :raises TreadleError: what the last one failed of
+    """
+    while True:
+        lord: Lord | None = None
+        try:
+            lord = await start(verify)
+            return lord, await catch_up(lord)
+        except TreadleError as error:
+            if lord is not None:
+                lord.kill("it could not catch up")
+                with trio.CancelScope(shield=True):
+                    await lord.dead.wait()
+            if verify or halt() or not may_be_rot(error):
+                raise
+            tell(f"{error.message}; once more, from a verified snapshot")
+            verify = True
 
 
 class _Run:
@@ -460,30 +498,39 @@ async def _play_through(
         await trio.sleep(HALT_S)
         _kill(lords)
 
+    async def start(verify: bool) -> Lord:
+        given = replace(spec, verify=verify)
+        lord = await Lord.start(nursery, given, on_line=_print_line)
+        lords.append(lord)
+        return lord
+
+    async def catch_up(lord: Lord) -> Replayed:
+        assert lord.ripe is not None
+        if lord.ripe.event > until:
+            raise TreadleError(
+                "usage",
+                f"the snapshot is at event {lord.ripe.event} already, after "
+                f"event {until}",
+                "give --from-scratch to replay from the start",
+            )
+        return await replay(
+            lord,
+            pier.log,
+            thread,
+            life=pier.meta.life,
+            until=until,
+            on_progress=on_progress,
+            halt=halt.is_set,
+        )
+
     try:
         # What is visible in the log may not be durable yet: no snapshot may
         # be ahead of it.
         await thread.run(lambda: _sync_log(pier))
         async with trio.open_nursery() as nursery:
             await nursery.start(signals)
-            lord = await Lord.start(nursery, spec, on_line=_print_line)
-            lords.append(lord)
-            assert lord.ripe is not None
-            if lord.ripe.event > until:
-                raise TreadleError(
-                    "usage",
-                    f"the snapshot is at event {lord.ripe.event} already, after "
-                    f"event {until}",
-                    "give --from-scratch to replay from the start",
-                )
-            done = await replay(
-                lord,
-                pier.log,
-                thread,
-                life=pier.meta.life,
-                until=until,
-                on_progress=on_progress,
-                halt=halt.is_set,
+            lord, done = await raise_serf(
+                start, catch_up, tell=_print_line, halt=halt.is_set
             )
             await lord.stop()
             nursery.cancel_scope.cancel()

@@ -28,6 +28,7 @@ from king.event import Effect
 from king.log_thread import LogThread
 from king.lord import Death, Lord, StartFailed
 from king.pipeline import Ask, Batch, Lie, Pipeline, Poke
+from king.replay import may_be_rot
 from proto.message import Bail, Jam, Peek, Peeked, Plea, Row, Saved, Writ
 
 __all__ = ["BACKSTOP_S", "LogWriter", "Spine", "World"]
@@ -201,6 +202,7 @@ class Spine:
         """
         self.pipeline.resume(event)
         self.lord = lord
+        lord.last_event = event
         lord.receive = self._on_pleas
         lord.on_dead = _nothing
         self._send()
@@ -222,7 +224,7 @@ class Spine:
         """Bury a serf, raise another. Sets `fault` if that is no use."""
         assert lord.death is not None
         suspect = self._bury(lord.death)
-        verify = suspect is not None and suspect.deaths >= 2
+        verify = lord.death.is_rot or (suspect is not None and suspect.deaths >= 2)
         attempt = 0
         while True:
             self.deaths += 1
@@ -244,10 +246,11 @@ class Spine:
                 self.adopt(heir, self.pipeline.committed)
             except StartFailed as error:
                 # Out of memory, perhaps: again, later, up to DEATHS_MAX.
+                verify = verify or error.is_rot
                 self._world.tell(str(error))
             except TreadleError as error:
                 self._world.tell(str(error))
-                if verify or error.code not in ("serf-died", "replay-diverged"):
+                if verify or not may_be_rot(error):
                     self._stop_for(error)
                     return
                 verify = True  # a page may be rotten: from a verified state

@@ -1,0 +1,69 @@
+"""A page of the snapshot rots on the disk: the ship heals itself.
+
+The tables stay good, so that the page is only found once the serf reads all of
+it, beside a replay or a running ship.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.support.whole_ship import WholeShip, boot, treadle
+
+SLOT = 16384
+RING = 4
+TABLES = (b"nktb", b"nkdi")
+
+
+def rot(image: Path) -> int:
+    """Flip a bit in every data page of every generation; how many there are."""
+    data = bytearray(image.read_bytes())
+    count = 0
+    for at in range(RING * SLOT, len(data), SLOT):
+        slot = data[at : at + SLOT]
+        if slot[:4] not in TABLES and any(slot):
+            data[at + SLOT - 1] ^= 1
+            count += 1
+    image.write_bytes(bytes(data))
+    return count
+
+
+def rotten_ship(pier: Path, *, tail: int) -> WholeShip:
+    """Its snapshot is bad, and `tail` events older than its log."""
+    ship = boot(pier)
+    ship.start()
+    assert ship.http("PUT", "/kv/old", b"x" * 100_000)[0] == 201
+    assert ship.stop() == 0
+    if tail:
+        ship.start()
+        for number in range(tail):
+            assert ship.http("PUT", f"/kv/k{number}", b"v")[0] == 201
+        ship.kill()
+        ship.wait_free()
+    assert rot(ship.layout.image) > 3
+    return ship
+
+
+@pytest.mark.parametrize("tail", [0, 5])
+def test_a_rotten_page_is_found_and_healed_at_a_start(
+    tmp_path: Path, tail: int
+) -> None:
+    with rotten_ship(tmp_path / "zod", tail=tail) as ship:
+        ship.start()
+        assert ship.http("GET", "/kv/old") == (200, b"x" * 100_000)
+        if tail:
+            assert ship.http("GET", f"/kv/k{tail - 1}") == (200, b"v")
+        assert "is damaged" in ship.words
+        assert len(re.findall(r"serf \d+ died", ship.words)) <= 1, ship.words
+        assert ship.stop() == 0
+        ship.check()
+
+
+def test_a_rotten_page_does_not_stop_a_replay(tmp_path: Path) -> None:
+    with rotten_ship(tmp_path / "zod", tail=5) as ship:
+        ran = treadle("replay", ship.pier)
+        assert ran.code == 0, ran
+        ship.check()
