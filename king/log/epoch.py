@@ -3,7 +3,8 @@
 Owns: `.urb/log/` and what lies beneath it.
 Invariants: the newest complete epoch is the live one and the only one that is
     written; an epoch without its version file does not exist; epochs follow
-    each other without hole or overlap; nothing here deletes anything.
+    each other without hole or overlap; nothing here deletes anything. An
+    unfinished epoch is left out only if it holds no event.
 Limits: one writer, holding the pier's locks.
 
 Epoch `0i<N>` holds the events after N. It has an LMDB environment (`store`),
@@ -270,6 +271,7 @@ def open_log(
             f"there is no epoch in {log_dir}",
             "restore the pier from a copy",
         )
+    _check_left_out(log_dir, epochs, live)
     stores: list[LmdbStore] = []
     try:
         for epoch in epochs:
@@ -289,6 +291,34 @@ def open_log(
         for store in stores:
             store.close()
         raise
+
+
+def _check_left_out(log_dir: Path, epochs: Sequence[Epoch], live: bool) -> None:
+    """Refuse a log if an epoch that lost its version file (as a power cut may
+    leave it) holds events: going on without it would fork the ship's history.
+
+    :raises TreadleError: log-bad
+    """
+    known = {epoch.path.name for epoch in epochs}
+    for path in sorted(log_dir.iterdir()):
+        if not _EPOCH_NAME.match(path.name) or path.name in known:
+            continue
+        if not (path / "data.mdb").is_file():
+            continue
+        try:
+            _check_file(path)
+            store = LmdbStore(path, read_only=True, live=live)
+        except TreadleError:
+            continue  # not even its databases were made
+        store.close()
+        if store.last:
+            raise TreadleError(
+                "log-bad",
+                f"epoch {path} holds events {store.first} to {store.last}, but its "
+                "epoc.txt is missing or empty",
+                f"on a copy of the pier, write {EPOCH_VERSION} into that file and "
+                "run `treadle check`; nothing was changed",
+            )
 
 
 def _read_format(log_dir: Path, live: bool) -> int:
