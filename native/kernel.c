@@ -125,6 +125,8 @@ void nk_kernel_limits(struct nk_serf *serf, bool replay) {
                   least(serf->home_size * factor, arena->home_end * 8));
     nk_nursery_limit(arena, least(serf->nursery_size * factor,
                                   (arena->nursery_end - arena->nursery_start) * 8));
+    /* Deep recursion is memory as well: no more of it than of nouns. */
+    serf->machine.stack_size_max = serf->nursery_size * factor;
 }
 
 /* --- running ---------------------------------------------------------------- */

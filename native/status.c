@@ -19,7 +19,7 @@ const char *nk_status_mote(nk_status status) {
     case NK_INTR:
         return "intr";
     case NK_OVER:
-        return "over";
+        return "meme"; /* for the guest, its stack is memory like any other */
     case NK_BLOCK:
         return "block";
     case NK_PUNT:
