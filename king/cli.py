@@ -77,7 +77,13 @@ def _boot(args: argparse.Namespace) -> int:
             f"{booted.seconds:.1f} s",
             file=sys.stderr,
         )
-    return 0 if args.no_run else _run(args)
+    if args.no_run:
+        return 0
+    if not args.headless and not (os.isatty(0) and os.isatty(1)):
+        # A script that boots a ship wants it booted; it can run it as it likes.
+        _say(args)(f"no terminal here; to run it: treadle run {args.pier} --headless")
+        return 0
+    return _run(args)
 
 
 def _run_trio(function: Callable[..., Awaitable[T]], *args: object) -> T:
@@ -409,7 +415,9 @@ def _seconds(text: str) -> float:
 
 def _add_run_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--headless", action="store_true", help="no terminal; logs go to stderr"
+        "--headless",
+        action="store_true",
+        help="no terminal (also where there is none); logs go to stderr",
     )
     command.add_argument(
         "--http-host", default="127.0.0.1", metavar="H", help="address to listen on"
@@ -479,7 +487,10 @@ def _parser() -> argparse.ArgumentParser:
         "--pill", type=Path, metavar="FILE", help="its kernel (default: our own)"
     )
     command.add_argument(
-        "--no-run", action="store_true", help="boot only; do not run it then"
+        "--no-run",
+        action="store_true",
+        help="boot only; do not run it then (so it is too where there is neither a "
+        "terminal nor --headless)",
     )
     _add_run_options(command)
 

@@ -22,6 +22,7 @@ import sys
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -140,11 +141,7 @@ def _first_fault(group: BaseException) -> BaseException | None:
 
 async def _run(options: RunOptions) -> int:
     if not options.headless and not has_terminal():
-        raise TreadleError(
-            "usage",
-            "there is no terminal here (standard input and output are not one)",
-            "give --headless to run without one",
-        )
+        options = replace(options, headless=True)
     with open_pier(options.pier) as pier:
         ship = _Ship(options, pier)
         return await ship.live()

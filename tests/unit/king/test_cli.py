@@ -468,3 +468,17 @@ def test_every_code_that_is_raised_is_in_the_catalogue() -> None:
             raised.add(match[1])
     assert len(raised) > 25
     assert raised <= set(EXIT_CODES), raised - set(EXIT_CODES)
+
+
+def test_boot_without_a_terminal_boots_and_ends(tmp_path: Path) -> None:
+    """A script that boots a ship is not left with one that runs."""
+    booted = subprocess.run(
+        [sys.executable, "-m", "king", "boot", tmp_path / "zod", "--fake", "zod"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert booted.returncode == 0, booted.stderr
+    assert "treadle run" in booted.stderr
+    assert (tmp_path / "zod" / ".urb").is_dir()
