@@ -453,10 +453,13 @@ class _Ship:
         if spine.lord is not None:
             left = budget - (trio.current_time() - began)
             await spine.lord.stop(exit_s=max(1.0, min(5.0, left)))
-        # 4. Whoever still waits is told; commits that were begun end.
-        spine.pipeline.abandon("the ship is stopping")
+        # 4. Whoever still waits is told; what was computed is committed, each
+        # batch in its turn, while there is somebody to release it to.
+        pipeline = spine.pipeline
+        pipeline.abandon("the ship is stopping")
         with trio.CancelScope(shield=True):
-            await self.thread.run(_nothing)
+            while pipeline.committed < pipeline.computed and spine.fault is None:
+                await self.thread.run(_nothing)
         spine.settle()
         self.layout.conn_socket.unlink(missing_ok=True)
         # 5. Drivers see the end of their effects, and have a moment to flush.
