@@ -1,0 +1,351 @@
+"""Vere's golden driver traces, end to end: a whole ship with the echo kernel.
+
+The kernel returns as effects what an ovum with target %x carries, and ova are
+read back from the log, as the traces were made. What differs from run to run
+(`vary`) is masked. The drivers' own tests follow the same traces in more
+detail; here everything between the socket and the disk is real.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import http.client
+import io
+import json
+import os
+import select
+import socket
+import struct
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proto.cord import SECOND, cord, cord_text, da_from_unix
+from proto.jam import cue
+from proto.noun import Cell, Noun, items, noun, slot
+from tests.support.golden import GOLDEN, pill
+from tests.support.whole_ship import (
+    ROOT,
+    STRETCH,
+    Logged,
+    WholeShip,
+    boot,
+    connect,
+    wait_for,
+)
+
+DONE = noun("news", "done")
+
+
+def steps(name: str) -> list[dict[str, Any]]:
+    trace = json.loads((GOLDEN / f"traces/{name}.json").read_text())
+    return list(trace["steps"])
+
+
+def edit(n: Noun, axis: int, value: Noun) -> Noun:
+    """`n` with `value` at `axis`."""
+    spine = []
+    path = bin(axis)[3:]
+    for bit in path:
+        assert isinstance(n, Cell)
+        spine.append(n)
+        n = n.tail if bit == "1" else n.head
+    for cell, bit in zip(reversed(spine), reversed(path), strict=True):
+        value = Cell(cell.head, value) if bit == "1" else Cell(value, cell.tail)
+    return value
+
+
+def masked(n: Noun, vary: list[dict[str, str]], *more: int) -> Noun:
+    for axis in (*(int(row["axis"]) for row in vary), *more):
+        n = edit(n, axis, 0)
+    return n
+
+
+def as_noun(text: str) -> Noun:
+    return cue(bytes.fromhex(text))
+
+
+class Echo:
+    """A live ship with the echo kernel, and a mark in its log."""
+
+    def __init__(self, ship: WholeShip) -> None:
+        self.ship = ship
+        wait_for(lambda: "behn" in ship.status()["drivers"], "all drivers")
+        time.sleep(0.2)
+        self.mark = ship.log()[-1].number
+
+    def push(self, effects: Noun) -> None:
+        assert self.ship.poke("x", ["t"], "fx", effects) == DONE
+
+    def rows(self, count: int, seconds: float = 10) -> list[Logged]:
+        """The next ova that are not our own; exactly so many."""
+
+        def news() -> list[Logged]:
+            rows = self.ship.log()[self.mark :]
+            return [row for row in rows if slot(row.wire, 2) != cord("x")]
+
+        if count:
+            wait_for(lambda: len(news()) >= count, f"{count} ova", seconds)
+        found = news()
+        self.mark = self.ship.log()[-1].number
+        assert len(found) == count, [row.ovum for row in found]
+        return found
+
+    def knot(self, driver: str) -> str:
+        """This run's instance id, as the wire of the driver's born event says."""
+        for row in reversed(self.ship.log()):
+            wire = row.wire
+            if row.tag == cord("born") and slot(wire, 6) == cord(driver):
+                return cord_text(slot(wire, 14))
+        raise AssertionError(driver)
+
+
+def echo_ship(tmp_path: Path, ship: str) -> WholeShip:
+    return boot(tmp_path / ship, ship=ship, pill=pill("echo"))
+
+
+@pytest.mark.slow
+def test_behn_trace(tmp_path: Path) -> None:
+    with echo_ship(tmp_path, "zod") as ship:
+        echo = Echo(ship.start())
+        for step in steps("behn"):
+            effects = as_noun(step["effects"])
+            offset = step.get("offset_s")
+            if offset is not None:
+                now = da_from_unix(time.time_ns())
+                effects = doze_at(effects, now + int(offset * SECOND))
+            began = time.monotonic()
+            echo.push(effects)
+            rows = step.get("log", [])
+            if not rows and step.get("waited_s"):
+                time.sleep(min(step["waited_s"], 1.2))
+            found = echo.rows(len(rows))
+            for row, want in zip(found, rows, strict=True):
+                assert row.ovum == as_noun(want["ovum"]), step["step"]
+                if offset and offset > 0:
+                    late = time.monotonic() - began - offset
+                    assert -0.05 < late < 3 * STRETCH, step["step"]
+        assert ship.stop() == 0
+        ship.check()
+
+
+def doze_at(effects: Noun, when: int) -> Noun:
+    """The list of one %doze, with another time."""
+    assert isinstance(effects, Cell)
+    effect = effects.head
+    return noun([noun(slot(effect, 2), slot(effect, 6), 0, when)])
+
+
+CONN_VARIES = {"peel /help", "peel /v", "peel /port/ames", "peel /info", "peel /quic"}
+CONN_VARIES |= {"peel /mass", "peel /port/http", "fyrd, never answered"}
+"""Where the driver's own test says how we differ, and why."""
+
+
+def test_conn_trace(tmp_path: Path) -> None:
+    compared = 0
+    with echo_ship(tmp_path, "nec") as ship:
+        echo = Echo(ship.start())
+        for step in steps("conn"):
+            name = step["step"]
+            if name in CONN_VARIES:
+                continue
+            replies = [row["frame"] for row in step["recv"] if "frame" in row]
+            closed = {"end": "closed"} in step["recv"]
+            with ship.conn() as conn:
+                for piece in step["send"]:
+                    conn.socket.sendall(bytes.fromhex(piece))
+                if "half close" in name:
+                    conn.socket.shutdown(socket.SHUT_WR)
+                if name.startswith("fyrd, answered"):
+                    (row,) = echo.rows(1)
+                    answer_fyrd(echo, row, as_noun(replies[0]))
+                for reply in replies:
+                    heard = conn.hear_bytes()
+                    assert heard is not None, name
+                    if not step.get("reply_varies"):
+                        assert heard.hex() == reply, name
+                if closed and "fyrd" not in name:
+                    assert conn.hear() is None, name
+            rows = step["log"]
+            if name.startswith("fyrd, answered"):
+                rows = rows[1:]  # the request; read already
+            for row, want in zip(echo.rows(len(rows)), rows, strict=True):
+                vary = want.get("vary", [])
+                assert masked(row.ovum, vary) == masked(as_noun(want["ovum"]), vary)
+            compared += 1
+        assert compared >= 35
+        assert ship.stop() == 0
+        ship.check()
+
+
+def answer_fyrd(echo: Echo, row: Logged, reply: Noun) -> None:
+    """Let the kernel say `[wire %avow ...]` on the wire of the request."""
+    avow = slot(reply, 7)  # [rid %avow data]
+    echo.push(noun([noun(slot(row.wire, 3), "avow", avow)]))
+
+
+HTTP_DIFFERS = {
+    *("method CONNECT", "not http", "bad beam", "spin without cookie", "gzip asked"),
+    *("client gone before the answer", "set-config again: servers restart"),
+    *("slog stream with cookie", "two pipelined on one connection"),
+    *("slog stream without cookie", "sessions"),
+}
+"""See the driver's own test."""
+
+
+def test_http_trace(tmp_path: Path) -> None:
+    """All requests on the public port: `%request`, never `%request-local`."""
+    compared = 0
+    with echo_ship(tmp_path, "per") as ship:
+        echo = Echo(ship.start())
+        knot = echo.knot("http-server")
+        wire = noun(["http-server", knot])
+        echo.push(noun([noun(wire, "set-config", 0, 1, 1, 1)]))
+        (live,) = echo.rows(1)
+        assert live.tag == cord("live")
+        port = ship.port
+        assert slot(live.ovum, 14) == port
+        for step in steps("http"):
+            name = step["step"]
+            if name in HTTP_DIFFERS:
+                continue
+            send = bytes.fromhex(step["send"])
+            method = send.split(b" ")[0].decode()
+            with connect(port) as client:
+                client.sendall(send)
+                rows = echo.rows(len(step["log"]))
+                for row, want in zip(rows, step["log"], strict=True):
+                    vary = want["vary"]
+                    theirs = masked(as_noun(want["ovum"]), vary, 6)
+                    assert masked(row.ovum, vary, 6) == theirs, name
+                    assert row.tag == cord("request"), name
+                for answer in step["respond"]:
+                    (row,) = rows
+                    echo.push(
+                        noun(
+                            [
+                                noun(slot(row.wire, 3), slot(effect, 3))
+                                for effect in items(as_noun(answer["effects"]))
+                            ]
+                        )
+                    )
+                want = response(io.BytesIO(bytes.fromhex(step["recv"])), method)
+                got = response(client.makefile("rb"), method)
+                assert got == want, name
+            compared += 1
+            # What a client's leaving makes of an open stream is not compared.
+            time.sleep(0.02)
+            echo.mark = ship.log()[-1].number
+        assert compared >= 30
+        assert ship.stop() == 0
+        ship.check()
+
+
+def response(file: Any, method: str) -> tuple[Any, ...]:
+    """(status, body; or how it broke off)."""
+
+    class Sock:
+        def makefile(self, *_: object) -> Any:
+            return file
+
+    answer = http.client.HTTPResponse(Sock(), method=method)  # type: ignore[arg-type]
+    try:
+        answer.begin()
+    except (http.client.HTTPException, ConnectionResetError):
+        return ("closed",)
+    try:
+        body = answer.read()
+    except (http.client.IncompleteRead, ConnectionResetError):
+        return (answer.status, "cut off")
+    return (answer.status, body)
+
+
+# --- the terminal -------------------------------------------------------------
+
+
+class Terminal:
+    """A ship with a terminal: a pty of 24 by 80."""
+
+    def __init__(self, ship: WholeShip) -> None:
+        self.ship = ship
+        self.seen = b""
+        self.master, slave = os.openpty()
+        self.resize(24, 80)
+        command = [sys.executable, "-P", "-m", "king", "run", str(ship.pier)]
+        self.king = subprocess.Popen(
+            [*command, "--http-port", "0"],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm"},
+            preexec_fn=lambda: os.login_tty(slave),
+        )
+        os.close(slave)
+
+    def resize(self, rows: int, columns: int) -> None:
+        size = struct.pack("HHHH", rows, columns, 0, 0)
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, size)
+
+    def read(self) -> bytes:
+        """What was written since; does not wait."""
+        while select.select([self.master], [], [], 0)[0]:
+            try:
+                data = os.read(self.master, 65536)
+            except OSError:  # nobody holds the other end any more
+                break
+            self.seen += data
+        return self.seen
+
+    def expect(self, text: bytes, name: str) -> None:
+        """Wait for this text; forget all up to its end."""
+        wait_for(lambda: text in self.read(), f"{name}: {text!r}; {self.seen!r}", 10)
+        self.seen = self.seen.split(text, 1)[1]
+
+
+@pytest.mark.slow
+def test_term_trace(tmp_path: Path) -> None:
+    compared = 0
+    with echo_ship(tmp_path, "sut") as ship:
+        terminal = Terminal(ship)
+        try:
+            terminal.expect(b"live\r\n", "start")
+            echo = Echo(ship)
+            for step in steps("term"):
+                name = step["step"]
+                text = bytes.fromhex(step.get("terminal", ""))
+                if name.startswith("stdin") or "exit" in name or "logo" in name:
+                    continue
+                terminal.read()
+                terminal.seen = b""
+                if "keys" in step:
+                    os.write(terminal.master, bytes.fromhex(step["keys"]))
+                elif "resize" in step:
+                    terminal.resize(*step["resize"])
+                elif "effects" in step:
+                    echo.push(as_noun(step["effects"]))
+                else:
+                    continue
+                if text and "effects" in step and name.startswith("blit"):
+                    terminal.expect(text, name)
+                rows = step.get("log", [])
+                for row, want in zip(echo.rows(len(rows)), rows, strict=True):
+                    assert row.ovum == as_noun(want["ovum"]), name
+                compared += 1
+            assert compared >= 50
+            terminal.king.terminate()
+            end = time.monotonic() + 30 * STRETCH
+            while terminal.king.poll() is None and time.monotonic() < end:
+                terminal.read()
+                time.sleep(0.02)
+            assert terminal.king.poll() == 0, terminal.read()
+            assert b"Traceback" not in terminal.read()
+        finally:
+            terminal.king.kill()
+            terminal.king.wait()
+            os.close(terminal.master)
+        ship.check()
