@@ -39,7 +39,8 @@ __all__ = ["Death", "Lord", "SerfSpec", "StartFailed"]
 SERF_COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "serf")
 """Tests put another here."""
 PIPE_SIZE = 1 << 20
-READ_SIZE = 1 << 20
+READ_SIZE = 1 << 16
+"""Larger buffers would come fresh from the system, each time: 16 us a read."""
 F_SETPIPE_SZ = 1031
 HANDSHAKE_S = 60.0
 FRAME_MESSAGES = 512

@@ -50,7 +50,7 @@ from serf.errors import BrokenPipeline
 __all__ = ["RUNTIME", "Loop"]
 
 RUNTIME = "treadle-0.1.0"
-_READ_SIZE = 1 << 20
+_READ_SIZE = 1 << 16  # larger buffers come fresh from the system: 16 us a read
 
 
 class Loop:
