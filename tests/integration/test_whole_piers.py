@@ -44,8 +44,10 @@ def vere_files(pier: Path) -> dict[str, str]:
         if path.is_file()
         and (
             path.name in ("image.bin", "epoc.txt", "vere.txt")
-            or ((path.name == "data.mdb" and path.parent.name.startswith("0i"))
-            and path.parent != newest)
+            or (
+                (path.name == "data.mdb" and path.parent.name.startswith("0i"))
+                and path.parent != newest
+            )
         )
     ]
     assert any(path.name == "image.bin" for path in kept)
