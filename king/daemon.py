@@ -384,6 +384,11 @@ class _Ship:
 
     async def _bring_up(self) -> None:
         """%wyrd, drivers with their born events, and then live."""
+        # A born event that is refused is not told again: not before there is room.
+        self.spine.look_at_disk()
+        await self.spine.wait_admission()
+        if self._stop.is_set():
+            return
         await self._wyrd()
         await self._start_drivers()
         self._drivers.start_soon(

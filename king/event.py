@@ -45,9 +45,11 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Never computed: the ship is stopping, read-only, or quarantined it."""
+    """Never computed: the ship is stopping, read-only, or quarantined it.
+    `again`: only for now, it may be offered again later."""
 
     why: str
+    again: bool = False
 
 
 Outcome = Fact | Failure | Refused

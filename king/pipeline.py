@@ -186,6 +186,7 @@ class Pipeline:
         self.released = event
         self.last_time = last_time
         self.refusing: str | None = None  # why nothing is admitted, if so
+        self.again = False  # it is refused for now, not for good
         self.up = False  # a caught-up serf listens
         self.careful = False  # after a death: one at a time
         self.flight: deque[Poke | Ask] = deque()
@@ -225,7 +226,7 @@ class Pipeline:
         """Admit an ovum; the caller has asked `has_room`, or may be refused."""
         if self.refusing is not None:
             if done is not None:
-                done(Refused(self.refusing))
+                done(Refused(self.refusing, self.again))
             return
         self._ticket += 1
         poke = Poke(self._ticket, lane, ovum, done)
@@ -542,15 +543,16 @@ class Pipeline:
         ask.event = self.computed
         self.answers.append(ask)
 
-    def refuse(self, why: str) -> None:
+    def refuse(self, why: str, *, again: bool = False) -> None:
         """Admit nothing from now on, and give up what was not sent yet.
 
-        What is in flight goes its way. `admit` takes it back.
+        What is in flight goes its way. `again`: `admit` may take it back.
         """
         self.refusing = why
+        self.again = again
         for lane in self.lanes:
             for poke in lane.queue:
-                poke.outcome = Refused(why)
+                poke.outcome = Refused(why, again)
                 poke.event = self.computed
                 self.answers.append(poke)
             lane.queue.clear()
@@ -560,11 +562,13 @@ class Pipeline:
     def close(self, why: str) -> None:
         """Admit nothing from now on; what was admitted goes its way."""
         self.refusing = why
+        self.again = False
         self._tell_room()
 
     def admit(self) -> None:
         """Admit again."""
         self.refusing = None
+        self.again = False
         self._tell_room()
 
     def _tell_room(self) -> None:

@@ -173,11 +173,6 @@ class Spine:
         self.lord.interrupt(self.pipeline.flight[0].request)
         return True
 
-    def refuse(self, why: str) -> None:
-        """Stop admission; what was not sent is refused."""
-        self.pipeline.refuse(why)
-        self._release()
-
     def stop_admission(self, why: str) -> None:
         """Admit nothing new; what was admitted goes its way."""
         self.pipeline.close(why)
@@ -439,22 +434,31 @@ class Spine:
 
     # --- room on the disk -----------------------------------------------------
 
+    async def wait_admission(self) -> None:
+        """Wait while events are refused for now."""
+        while self.pipeline.again:
+            await trio.sleep(0.2)
+
+    def look_at_disk(self) -> None:
+        """Refuse events while there is little room, and no longer."""
+        free = self._log.free()
+        if free < self._log.low_water:
+            self._disk_low(free)
+        elif self._low:
+            self._low = False
+            if self.pipeline.again:
+                self._world.tell("there is room on the disk again: taking events")
+                self.pipeline.admit()
+
     async def _watch_disk(self) -> None:
         while True:
-            free = self._log.free()
-            if free < self._log.low_water:
-                self._disk_low(free)
-            elif self._low:
-                self._low = False
-                self._world.tell("there is room on the disk again: taking events")
-                if not self.stopping:
-                    self.pipeline.admit()
+            self.look_at_disk()
             self._disk_bell = trio.Event()
             with trio.move_on_after(1.0 if self._low else 10.0):
                 await self._disk_bell.wait()
 
     def _disk_low(self, free: int) -> None:
-        if self._low or self.stopping:
+        if self._low or self.pipeline.refusing is not None:
             return
         self._low = True
         self._disk_bell.set()
@@ -462,7 +466,8 @@ class Spine:
             f"the disk is nearly full ({free >> 20} MiB left): no new events are "
             "taken until there is room; reading goes on"
         )
-        self.refuse("the disk is nearly full")
+        self.pipeline.refuse("the disk is nearly full", again=True)
+        self._release()
 
 
 def _unused(_: int) -> Writ:

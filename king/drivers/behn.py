@@ -12,8 +12,9 @@ seconds, only while a timer is armed.
 
 After a %wake, a backstop is armed: if the kernel does not doze again, it is
 woken after BACKSTOP_S, as Vere does. A %wake (or %born) that fails for want
-of memory or time is tried again, RETRIES times; if it fails for good the
-kernel's queue is blocked: `on_blocked` decides whether the ship goes on.
+of memory or time is tried again, RETRIES times; one that is refused for now (the
+disk is nearly full) every CHECK_S. If it fails for good the kernel's queue is
+blocked: `on_blocked` decides whether the ship goes on.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import trio
 
 from king.drivers.base import Clock, Effects, Inject, Instance, Log
 from king.drivers.wire import effect_wire, motes, ovum, read_small
-from king.event import Effect, Fact, Failure, Ovum
+from king.event import Effect, Fact, Failure, Ovum, Refused
 from proto.cord import SECOND
 from proto.noun import Cell
 
@@ -136,6 +137,9 @@ async def _insist(inject: Inject, event: Ovum) -> str | None:
     """Offer an event, again where another try may help; say why it failed."""
     for last in (False,) * RETRIES + (True,):
         outcome = await inject(event)
+        while isinstance(outcome, Refused) and outcome.again:
+            await trio.sleep(CHECK_S)
+            outcome = await inject(event)
         if isinstance(outcome, Fact):
             return None
         if not isinstance(outcome, Failure):

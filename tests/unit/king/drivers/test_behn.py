@@ -183,3 +183,18 @@ async def test_behn_absurd_times_do_no_harm(world, kit, start, autojump_clock):
 
 async def test_behn_is_a_driver(world, kit, start):
     await kit.check_driver(world, start, b"behn", (b"doze",))
+
+
+async def test_behn_waits_out_a_refusal_for_now(world, kit, start, autojump_clock):
+    async with trio.open_nursery() as nursery:
+        await start(nursery)
+        world.take()
+        world.inject.policy = lambda ovum: Refused("disk low", again=True)
+        world.push(doze(kit, world, 0))
+        await world.settled(3 * CHECK_S + 1)
+        assert world.take()
+        world.inject.policy = lambda ovum: Fact(2, 0, False)
+        await world.settled(CHECK_S + 1)
+        assert [ovum.tag for ovum in world.take()] == ["wake"]
+        assert not any("blocked" in line for line in world.lines)
+        nursery.cancel_scope.cancel()
