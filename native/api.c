@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <time.h>
 
+#include "collect.h"
 #include "confine.h"
 #include "kernel.h"
 #include "mug.h"
@@ -390,14 +391,20 @@ int nk_image_facts(const char *path, struct nk_checked *checked) {
 void nk_serf_pack(nk_serf *serf, uint64_t *before, uint64_t *after) {
     struct nk_home *home = &serf->machine.home;
     *before = home->words_used * 8;
-    home->roots[NK_ROOT_CACHE] = NK_NONE;
-    nk_kernel_tend(serf, true);
+    nk_kernel_pack(serf);
     *after = home->words_used * 8;
+}
+
+const char *nk_serf_notice(nk_serf *serf) {
+    memcpy(serf->noticed, serf->notice, sizeof serf->noticed);
+    serf->notice[0] = 0;
+    return serf->noticed;
 }
 
 const char *nk_serf_gauge(nk_serf *serf, uint32_t index, uint64_t *value) {
     const struct nk_home *home = &serf->machine.home;
     const struct nk_arena *arena = &serf->machine.arena;
+    const struct nk_collect_stats *collected = nk_collect_stats(home);
     const struct {
         const char *name;
         uint64_t value;
@@ -407,11 +414,21 @@ const char *nk_serf_gauge(nk_serf *serf, uint32_t index, uint64_t *value) {
         {"home_pages", home->page_count},
         {"home_bytes_max", serf->home_size},
         {"home_dirty_pages", home->dirty_count},
+        {"home_percent", serf->home_room.percent},
         {"home_collections", home->collections},
+        {"collect_waits", collected->waits},
+        {"collect_bytes_freed", collected->words_freed * 8},
+        {"collect_mark_us", collected->mark_ns / 1000},
+        {"collect_cycle_us", collected->cycle_ns / 1000},
+        {"collect_steps", collected->steps},
+        {"collect_step_us_p50", nk_collect_pause(home, 500) / 1000},
+        {"collect_step_us_p99", nk_collect_pause(home, 990) / 1000},
+        {"collect_step_us_max", collected->step_ns_max / 1000},
         {"home_promotions", home->promotions},
         {"home_bytes_promoted", home->words_promoted * 8},
         {"nursery_bytes_max", serf->nursery_size},
         {"nursery_peak_bytes", serf->nursery_peak},
+        {"nursery_percent", serf->nursery_room.percent},
         {"nursery_minor_collections", arena->minor_collections},
         {"nursery_full_collections", arena->full_collections},
         {"nursery_bytes_copied", arena->words_copied * 8},

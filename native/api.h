@@ -143,6 +143,9 @@ int nk_serf_kernel(nk_serf *serf);
 /* Collect home and drop caches; bytes in use before and after. */
 void nk_serf_pack(nk_serf *serf, uint64_t *before, uint64_t *after);
 
+/* A warning that came up since the last call, or "". Valid until the next. */
+const char *nk_serf_notice(nk_serf *serf);
+
 /* Counter number [index]: its name, or NULL past the last. */
 const char *nk_serf_gauge(nk_serf *serf, uint32_t index, uint64_t *value);
 

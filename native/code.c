@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "collect.h"
 #include "cord.h"
 
 #define CACHE_MAX 12u
@@ -104,7 +105,8 @@ struct task {
 
 struct nk_code {
     struct table home, nursery;
-    size_t traced; /* programs of the nursery known to be tenured */
+    size_t traced;  /* programs of the nursery known to be tenured */
+    size_t purging; /* capacity of `home` when the purge's cursor was set */
     VECTOR(struct nk_program *, young); /* of the nursery, oldest first */
     VECTOR(struct nk_site *, listed);
     VECTOR(struct nk_program *, stubs);
@@ -1759,20 +1761,59 @@ void nk_code_forget_sites(struct nk_code *code) {
     }
 }
 
-void nk_code_drop_unmarked(struct nk_code *code, const struct nk_home *home) {
-    nk_code_forget_sites(code);
-    struct table old = code->home;
-    table_init(&code->home, 256);
-    for (size_t i = 0; i < old.capacity; i++) {
-        struct nk_program *program = old.slots[i];
-        if (program == NULL) continue;
-        if (nk_home_marked(home, program->formula)) {
-            table_put(&code->home, program);
+/* Empty slot [hole] of a table; entries behind it that a search would not
+ * find any more move up. */
+static void table_remove(struct table *table, size_t hole) {
+    size_t mask = table->capacity - 1;
+    table->count--;
+    for (size_t at = (hole + 1) & mask; table->slots[at] != NULL;
+         at = (at + 1) & mask) {
+        size_t first = (size_t)hash_noun(table->slots[at]->formula) & mask;
+        if (((at - first) & mask) < ((at - hole) & mask)) continue;
+        table->slots[hole] = table->slots[at];
+        hole = at;
+    }
+    table->slots[hole] = NULL;
+}
+
+static void purge_sites(struct nk_program *program, const struct nk_home *home) {
+    for (uint32_t i = 0; i < program->site_count; i++) {
+        struct nk_site *site = &program->sites[i];
+        bool dead = (site->key != NK_NONE && !nk_home_marked(home, site->key)) ||
+                    (site->context != NK_NONE && !nk_home_marked(home, site->context));
+        bool listed = site->listed;
+        if (dead) forget_site(site);
+        site->listed = listed;
+    }
+}
+
+/* [cursor] counts slots of the table as it is now; after it has grown all is
+ * looked at again. What an event between two calls adds is alive, wherever it
+ * goes; what a removal moves up lies at the cursor or behind it, or was looked
+ * at already. */
+bool nk_code_purge(struct nk_code *code, const struct nk_home *home, size_t *cursor,
+                   size_t budget) {
+    struct table *table = &code->home;
+    if (*cursor == 0 || code->purging != table->capacity) {
+        code->purging = table->capacity;
+        *cursor = 0;
+        for (size_t i = 0; i < code->stubs_count; i++)
+            purge_sites(code->stubs[i], home);
+    }
+    for (size_t seen = 0; *cursor < table->capacity && seen < budget; seen++) {
+        struct nk_program *program = table->slots[*cursor];
+        if (program == NULL) {
+            *cursor += 1;
+        } else if (nk_home_marked(home, program->formula)) {
+            purge_sites(program, home);
+            seen += program->site_count;
+            *cursor += 1;
         } else {
+            table_remove(table, *cursor);
             program_free(code, program);
         }
     }
-    free(old.slots);
+    return *cursor == table->capacity;
 }
 
 struct nk_code_stats nk_code_stats(const struct nk_code *code) {

@@ -4,9 +4,9 @@
  * subject are loaded once. Its literals are subnouns of its formula, so a
  * live formula keeps them alive. Two tables map a formula's reference to
  * its program:
- *     home     formulas in home: kept across events. Weak: home's collector
- *              calls us before it reuses a slot, and programs of dead
- *              formulas go.
+ *     home     formulas in home: kept across events. Weak: before home's
+ *              collector reuses a slot, it has us purge the table, a few
+ *              entries at a time, of programs of dead formulas.
  *     nursery  formulas of the running event: traced as roots, rehashed when
  *              a collection moves them, thinned out when there are many, and
  *              all dropped with the event.
@@ -98,10 +98,14 @@ void nk_code_trace(struct nk_code *code, struct nk_arena *arena, nk_root_visit v
                    bool drop_inactive);
 void nk_code_moved(struct nk_code *code);
 
-/* The event is over, or home was marked, or a jet was registered. */
+/* The event is over, or a jet was registered. */
 void nk_code_drop_nursery(struct nk_code *code);
-void nk_code_drop_unmarked(struct nk_code *code, const struct nk_home *home);
 void nk_code_forget_sites(struct nk_code *code);
+
+/* Home was marked: free programs of dead formulas, forget sites that saw dead
+ * nouns; a source's purge, see home.h. */
+bool nk_code_purge(struct nk_code *code, const struct nk_home *home, size_t *cursor,
+                   size_t budget);
 
 /* Counters, for status and tests. */
 struct nk_code_stats {

@@ -1,9 +1,4 @@
-/* Home's pages: allocation by size class, promotion, mark and sweep.
- *
- * Free room. `used` has a bit per page in use. A class fills its current
- * page from the page's bitmap, and has three lists of pages with room, by
- * how much they have; lists are rebuilt by a sweep and only shrink between.
- * A large atom takes the first run of free pages that is long enough.
+/* Home's pages: allocation by size class, promotion, and the oracle.
  *
  * Promotion walks twice. `gather` lists the nursery boxes in postorder,
  * children first, with their mugs; NK_FORWARDED in the mug word says
@@ -11,10 +6,11 @@
  * the two can it fail, and then taking the marks off again undoes it. */
 #include "home.h"
 
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
+#include "collect.h"
+#include "home_inside.h"
 #include "mug.h"
 #include "murmur.h"
 
@@ -24,103 +20,21 @@ const uint16_t nk_class_words[] = {
     0,  2,  3,  4,  5,  6,  7,   8,   10,  12,  14,  16,  20,  24,  28,
     32, 40, 48, 56, 64, 80, 102, 128, 170, 204, 256, 341, 512, 682, 1024,
 };
-#define CLASS_COUNT (sizeof nk_class_words / sizeof *nk_class_words)
-const uint8_t nk_class_count = CLASS_COUNT;
-#define CLASS_CELL 2u
-#define SMALL_WORDS_MAX 1024u
+_Static_assert(sizeof nk_class_words / sizeof *nk_class_words == NK_CLASS_COUNT,
+               "classes");
+const uint8_t nk_class_count = NK_CLASS_COUNT;
 
-#define BITMAP_WORDS (NK_PAGE_BOXES_MAX / 64)
-#define FRAME_SIZE 4096u
-
-/* Lists of a class's pages, by how much of them is free. */
-enum { ROOMY, FAIR, SCANT, LIST_COUNT };
-
-/* Growth since the last sweep that makes the next one worth its while. */
-#ifndef NK_TINY
-#define COLLECT_WORDS_MIN (4u << 20)
-#else
-#define COLLECT_WORDS_MIN (4u << 10)
-#endif
-/* Scratch that outgrew this many entries is not kept. */
-#define SCRATCH_KEPT (1u << 17)
-
-struct class_state {
-    uint32_t page;              /* the one being filled; 0 = none */
-    uint32_t word;              /* of its bitmap */
-    uint64_t mask;              /* free boxes in that word */
-    uint32_t lists[LIST_COUNT]; /* first page, linked by `next` */
-    uint64_t slots[LIST_COUNT]; /* free boxes in each */
-};
-
-struct stack {
-    uint64_t *items;
-    size_t count;
-    size_t capacity;
-};
-
-struct nk_home_state {
-    struct class_state classes[CLASS_COUNT];
-    uint8_t class_of[SMALL_WORDS_MAX + 1]; /* by words of the box */
-    uint32_t reciprocal[CLASS_COUNT];      /* 65536 / words, rounded up */
-    uint64_t page_reserved;                /* entries of the tables below */
-    uint64_t *used;                        /* bit per page; page 0 counts as used */
-    uint32_t *next;                        /* links of the lists */
-    uint64_t free_pages;                   /* clear bits of `used` below page_count */
-    uint64_t page_hint;                    /* none is clear below */
-    bool tight;          /* this promotion fits only with the SCANT pages */
-    struct stack listed; /* offsets of boxes, in postorder */
-    struct stack large;  /* page runs reserved, in the order of `listed` */
-    struct stack above;  /* the walk's open cells */
-    uint64_t counts[CLASS_COUNT];
-    /* Collection. */
-    uint64_t *marks; /* BITMAP_WORDS words a page */
-    struct stack todo;
-};
-
-/* ---- scratch ---- */
-
-static void stack_grow(struct stack *stack) {
-    size_t capacity = stack->capacity * 2 + 256;
-    uint64_t *items = realloc(stack->items, capacity * sizeof *items);
-    NK_ASSERT(items != NULL);
-    stack->items = items;
-    stack->capacity = capacity;
-}
-
-static inline void push(struct stack *stack, uint64_t item) {
-    if (NK_UNLIKELY(stack->count == stack->capacity)) stack_grow(stack);
-    stack->items[stack->count++] = item;
-}
-
-static void stack_close(struct stack *stack) {
-    free(stack->items);
-    memset(stack, 0, sizeof *stack);
-}
-
-static void stack_trim(struct stack *stack) {
-    stack->count = 0;
-    if (stack->capacity > SCRATCH_KEPT) stack_close(stack);
-}
+#define FRAME_WORDS 512u /* a frame of memory: 4 KiB */
 
 /* Zeroed memory that costs nothing until it is touched. */
-static void *reserve_table(uint64_t bytes) {
+void *nk_home_table(uint64_t bytes) {
     void *table = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     return table == MAP_FAILED ? NULL : table;
 }
 
-static void release_table(void *table, uint64_t bytes) {
+void nk_home_table_free(void *table, uint64_t bytes) {
     if (table != NULL) munmap(table, bytes);
-}
-
-static inline bool bit_get(const uint64_t *bits, uint64_t i) {
-    return (bits[i / 64] >> (i % 64) & 1) != 0;
-}
-static inline void bit_set(uint64_t *bits, uint64_t i) {
-    bits[i / 64] |= 1ull << i % 64;
-}
-static inline void bit_clear(uint64_t *bits, uint64_t i) {
-    bits[i / 64] &= ~(1ull << i % 64);
 }
 
 /* ---- opening ---- */
@@ -141,23 +55,24 @@ nk_status nk_home_open(struct nk_home *home, struct nk_arena *arena) {
     home->page_count = 1; /* page 0 is never used */
     state->page_reserved = home->page_max + 1;
     state->page_hint = 1;
-    home->pages = reserve_table(state->page_reserved * sizeof *home->pages);
-    home->dirty = reserve_table(bits_size(state));
-    home->meta_dirty = reserve_table(bits_size(state));
-    state->used = reserve_table(bits_size(state));
-    state->next = reserve_table(state->page_reserved * sizeof *state->next);
+    home->pages = nk_home_table(state->page_reserved * sizeof *home->pages);
+    home->dirty = nk_home_table(bits_size(state));
+    home->meta_dirty = nk_home_table(bits_size(state));
+    state->used = nk_home_table(bits_size(state));
+    state->next = nk_home_table(state->page_reserved * sizeof *state->next);
     if (home->pages == NULL || home->dirty == NULL || home->meta_dirty == NULL ||
         state->used == NULL || state->next == NULL) {
         nk_home_close(home);
         return NK_MEME;
     }
-    bit_set(state->used, 0);
-    for (size_t class = 1, words = 0; class < CLASS_COUNT; class++) {
+    nk_bit_set(state->used, 0);
+    for (size_t class = 1, words = 0; class < NK_CLASS_COUNT; class++) {
         state->reciprocal[class] = 65535u / nk_class_words[class] + 1;
         while (words < nk_class_words[class]) {
             state->class_of[++words] = (uint8_t)class;
         }
     }
+    nk_home_aim(home);
     arena->home = home;
     return NK_OK;
 }
@@ -165,15 +80,15 @@ nk_status nk_home_open(struct nk_home *home, struct nk_arena *arena) {
 void nk_home_close(struct nk_home *home) {
     struct nk_home_state *state = home->private_state;
     if (state != NULL) {
-        release_table(home->pages, state->page_reserved * sizeof *home->pages);
-        release_table(home->dirty, bits_size(state));
-        release_table(home->meta_dirty, bits_size(state));
-        release_table(state->used, bits_size(state));
-        release_table(state->next, state->page_reserved * sizeof *state->next);
-        stack_close(&state->listed);
-        stack_close(&state->large);
-        stack_close(&state->above);
-        stack_close(&state->todo);
+        nk_collect_close(home);
+        nk_home_table_free(home->pages, state->page_reserved * sizeof *home->pages);
+        nk_home_table_free(home->dirty, bits_size(state));
+        nk_home_table_free(home->meta_dirty, bits_size(state));
+        nk_home_table_free(state->used, bits_size(state));
+        nk_home_table_free(state->next, state->page_reserved * sizeof *state->next);
+        nk_pile_close(&state->listed);
+        nk_pile_close(&state->large);
+        nk_pile_close(&state->above);
         free(state);
     }
     if (home->arena != NULL) home->arena->home = NULL;
@@ -188,47 +103,48 @@ void nk_home_limit(struct nk_home *home, uint64_t bytes) {
 
 /* ---- pages ---- */
 
-static inline uint32_t boxes_of(uint32_t class) {
-    return NK_PAGE_WORDS / nk_class_words[class];
-}
-
 /* The first write to a page since the last save. */
 static void first_write(struct nk_home *home, uint64_t number) {
     struct nk_page *page = &home->pages[number];
-    bit_set(home->dirty, number);
-    bit_set(home->meta_dirty, number);
+    nk_bit_set(home->dirty, number);
+    nk_bit_set(home->meta_dirty, number);
     home->dirty_count++;
     if ((page->flags & NK_PAGE_MAPPED) == 0) return;
-    volatile uint8_t *bytes =
-        (volatile uint8_t *)(home->arena->base + number * NK_PAGE_WORDS);
-    for (size_t i = 0; i < NK_PAGE_SIZE; i += FRAME_SIZE)
-        bytes[i] = bytes[i];
+    /* Atomically: the collector may be reading the very same words. */
+    uint64_t *words = home->arena->base + number * NK_PAGE_WORDS;
+    for (size_t i = 0; i < NK_PAGE_WORDS; i += FRAME_WORDS)
+        (void)__atomic_fetch_or(&words[i], 0, __ATOMIC_RELAXED);
     page->flags = (uint8_t)((page->flags & ~NK_PAGE_MAPPED) | NK_PAGE_TOUCHED);
 }
 
 static inline void note_write(struct nk_home *home, uint64_t number) {
-    if (NK_UNLIKELY(!bit_get(home->dirty, number))) first_write(home, number);
+    if (NK_UNLIKELY(!nk_bit_get(home->dirty, number))) first_write(home, number);
 }
 
-static void page_free(struct nk_home *home, uint64_t number) {
+void nk_home_page_free(struct nk_home *home, uint64_t number) {
     struct nk_home_state *state = home->private_state;
     struct nk_page *page = &home->pages[number];
     page->class_index = NK_CLASS_FREE;
     page->free_count = 0;
     page->run_pages = 0;
     memset(page->bitmap, 0, sizeof page->bitmap);
-    bit_set(home->meta_dirty, number);
-    if (bit_get(home->dirty, number)) {
-        bit_clear(home->dirty, number);
+    nk_bit_set(home->meta_dirty, number);
+    if (nk_bit_get(home->dirty, number)) {
+        nk_bit_clear(home->dirty, number);
         home->dirty_count--;
     }
-    bit_clear(state->used, number);
+    nk_bit_clear(state->used, number);
     state->free_pages++;
     if (number < state->page_hint) state->page_hint = number;
 }
 
+uint64_t nk_home_pages_used(const struct nk_home *home) {
+    const struct nk_home_state *state = home->private_state;
+    return home->page_count - state->free_pages;
+}
+
 /* Pages that are free or may yet be added. */
-static uint64_t pages_left(const struct nk_home *home) {
+uint64_t nk_home_pages_left(const struct nk_home *home) {
     const struct nk_home_state *state = home->private_state;
     uint64_t more =
         home->page_max > home->page_count ? home->page_max - home->page_count : 0;
@@ -247,7 +163,7 @@ static uint64_t pages_take(struct nk_home *home, uint64_t want) {
             if (at % 64 == 0 && state->used[at / 64] == ~0ull) {
                 at += 64;
                 run = 0;
-            } else if (bit_get(state->used, at++)) {
+            } else if (nk_bit_get(state->used, at++)) {
                 run = 0;
             } else {
                 if (lowest) state->page_hint = at - 1;
@@ -268,20 +184,22 @@ static uint64_t pages_take(struct nk_home *home, uint64_t want) {
         state->free_pages += more;
     }
     state->free_pages -= want;
-    for (uint64_t i = first; i < first + want; i++)
-        bit_set(state->used, i);
+    for (uint64_t i = first; i < first + want; i++) {
+        nk_bit_set(state->used, i);
+        if (i < state->cycle.pages) nk_bit_set(state->cycle.black, i);
+    }
     return first;
 }
 
 /* Put a page of a class on the list that its free room says. */
-static void page_enlist(struct nk_home *home, uint64_t number) {
+void nk_home_page_enlist(struct nk_home *home, uint64_t number) {
     struct nk_home_state *state = home->private_state;
     struct nk_page *page = &home->pages[number];
-    struct class_state *class = &state->classes[page->class_index];
-    uint32_t boxes = boxes_of(page->class_index);
-    unsigned list = page->free_count * 2u >= boxes   ? ROOMY
-                    : page->free_count * 4u >= boxes ? FAIR
-                                                     : SCANT;
+    struct nk_class_state *class = &state->classes[page->class_index];
+    uint32_t boxes = nk_boxes_of(page->class_index);
+    unsigned list = page->free_count * 2u >= boxes   ? NK_ROOMY
+                    : page->free_count * 4u >= boxes ? NK_FAIR
+                                                     : NK_SCANT;
     if (page->free_count == 0) return;
     state->next[number] = class->lists[list];
     class->lists[list] = (uint32_t)number;
@@ -290,7 +208,7 @@ static void page_enlist(struct nk_home *home, uint64_t number) {
 
 static uint64_t page_delist(struct nk_home *home, uint32_t index, unsigned list) {
     struct nk_home_state *state = home->private_state;
-    struct class_state *class = &state->classes[index];
+    struct nk_class_state *class = &state->classes[index];
     uint32_t number = class->lists[list];
     if (number == 0) return 0;
     class->lists[list] = state->next[number];
@@ -304,28 +222,48 @@ static uint64_t page_fresh(struct nk_home *home, uint32_t index) {
     struct nk_page *page = &home->pages[number];
     page->class_index = (uint8_t)index;
     page->flags &= (uint8_t)~NK_PAGE_GIVEN_BACK;
-    page->free_count = (uint16_t)boxes_of(index);
+    page->free_count = (uint16_t)nk_boxes_of(index);
     return number;
 }
 
 /* Give the class a page with room. Promotion has made sure there is one. */
 static void class_next_page(struct nk_home *home, uint32_t index) {
     struct nk_home_state *state = home->private_state;
-    struct class_state *class = &state->classes[index];
-    uint64_t number = page_delist(home, index, ROOMY);
-    if (number == 0) number = page_delist(home, index, FAIR);
-    if (number == 0 && state->tight) number = page_delist(home, index, SCANT);
+    struct nk_class_state *class = &state->classes[index];
+    uint64_t number = page_delist(home, index, NK_ROOMY);
+    if (number == 0) number = page_delist(home, index, NK_FAIR);
+    if (number == 0 && state->tight) number = page_delist(home, index, NK_SCANT);
     if (number == 0) number = page_fresh(home, index);
     NK_ASSERT(number != 0);
     class->page = (uint32_t)number;
     class->word = 0;
 }
 
+/* What is taken from an older page during a cycle is noted in `fresh`. */
+static void class_aim(struct nk_home_state *state, struct nk_class_state *class) {
+    struct nk_cycle *cycle = &state->cycle;
+    bool watching =
+        cycle->phase == NK_PHASE_MARKING || cycle->phase == NK_PHASE_PURGING;
+    class->fresh = &state->nowhere;
+    if (!watching || class->page == 0 || class->page >= cycle->pages ||
+        nk_bit_get(cycle->black, class->page)) {
+        return;
+    }
+    nk_bit_set(cycle->touched, class->page);
+    class->fresh = &cycle->fresh[(uint64_t)class->page * NK_BITMAP_WORDS + class->word];
+}
+
+void nk_home_aim(struct nk_home *home) {
+    struct nk_home_state *state = home->private_state;
+    for (uint32_t i = 1; i < NK_CLASS_COUNT; i++)
+        class_aim(state, &state->classes[i]);
+}
+
 /* Find the next bitmap word with free boxes. */
 static void class_advance(struct nk_home *home, uint32_t index) {
     struct nk_home_state *state = home->private_state;
-    struct class_state *class = &state->classes[index];
-    uint32_t boxes = boxes_of(index);
+    struct nk_class_state *class = &state->classes[index];
+    uint32_t boxes = nk_boxes_of(index);
     class->word++;
     while (class->mask == 0) {
         if (class->page == 0 || class->word * 64 >= boxes) {
@@ -337,18 +275,20 @@ static void class_advance(struct nk_home *home, uint32_t index) {
         class->mask = mask;
         if (mask == 0) class->word++;
     }
+    class_aim(state, class);
 }
 
 /* A box of class [index]: its offset. */
 static inline uint64_t box_take(struct nk_home *home, uint32_t index) {
     struct nk_home_state *state = home->private_state;
-    struct class_state *class = &state->classes[index];
+    struct nk_class_state *class = &state->classes[index];
     if (NK_UNLIKELY(class->mask == 0)) class_advance(home, index);
     uint32_t bit = (uint32_t)__builtin_ctzll(class->mask);
     uint64_t number = class->page;
     struct nk_page *page = &home->pages[number];
     class->mask &= class->mask - 1;
     page->bitmap[class->word] |= 1ull << bit;
+    *class->fresh |= 1ull << bit;
     page->free_count--;
     note_write(home, number);
     return number * NK_PAGE_WORDS + (class->word * 64 + bit) * nk_class_words[index];
@@ -359,12 +299,12 @@ static inline uint64_t box_take(struct nk_home *home, uint32_t index) {
 static inline void list_atom(struct nk_home *home, struct nk_atom *box) {
     struct nk_home_state *state = home->private_state;
     uint64_t words = 1 + (uint64_t)box->words;
-    if (words <= SMALL_WORDS_MAX) {
+    if (words <= NK_SMALL_WORDS_MAX) {
         state->counts[state->class_of[words]]++;
     } else {
-        push(&state->large, (words + NK_PAGE_WORDS - 1) / NK_PAGE_WORDS);
+        nk_pile_push(&state->large, (words + NK_PAGE_WORDS - 1) / NK_PAGE_WORDS);
     }
-    push(&state->listed, (uint64_t)((uint64_t *)box - home->arena->base));
+    nk_pile_push(&state->listed, (uint64_t)((uint64_t *)box - home->arena->base));
 }
 
 /* The mug of [n] when all of it is listed or durable; an atom is listed at
@@ -387,7 +327,7 @@ static inline uint32_t gather_shallow(struct nk_home *home, nk_noun n) {
  * mug. */
 static void gather(struct nk_home *home, nk_noun n) {
     struct nk_home_state *state = home->private_state;
-    struct stack *above = &state->above;
+    struct nk_pile *above = &state->above;
     uint64_t *base = home->arena->base;
     if (gather_shallow(home, n) != 0) return;
     uint64_t cells = 0;
@@ -396,7 +336,7 @@ static void gather(struct nk_home *home, nk_noun n) {
     for (;;) {
         head = gather_shallow(home, cell->head);
         if (head == 0) {
-            push(above, (uint64_t)((uint64_t *)cell - base) << 1);
+            nk_pile_push(above, (uint64_t)((uint64_t *)cell - base) << 1);
             cell = nk_cell_at(home->arena, cell->head);
             continue;
         }
@@ -407,10 +347,10 @@ static void gather(struct nk_home *home, nk_noun n) {
             if (cell->mug == 0) cell->mug = nk_murmur_both(head, tail);
             tail = cell->mug; /* of the cell that is now done */
             cell->mug |= NK_FORWARDED;
-            push(&state->listed, (uint64_t)((uint64_t *)cell - base));
+            nk_pile_push(&state->listed, (uint64_t)((uint64_t *)cell - base));
             cells++;
             if (above->count == 0) {
-                state->counts[CLASS_CELL] += cells;
+                state->counts[NK_CLASS_CELL] += cells;
                 return;
             }
             uint64_t parent = above->items[--above->count];
@@ -421,8 +361,8 @@ static void gather(struct nk_home *home, nk_noun n) {
             }
             head = tail;
         }
-        push(above, head);
-        push(above, (uint64_t)((uint64_t *)cell - base) << 1 | 1);
+        nk_pile_push(above, head);
+        nk_pile_push(above, (uint64_t)((uint64_t *)cell - base) << 1 | 1);
         cell = nk_cell_at(home->arena, cell->tail);
     }
 }
@@ -431,13 +371,13 @@ static void gather(struct nk_home *home, nk_noun n) {
 static uint64_t pages_needed(const struct nk_home *home, bool tight) {
     const struct nk_home_state *state = home->private_state;
     uint64_t pages = 0;
-    for (uint32_t i = 1; i < CLASS_COUNT; i++) {
-        const struct class_state *class = &state->classes[i];
-        uint64_t have = class->slots[ROOMY] + class->slots[FAIR];
-        if (tight) have += class->slots[SCANT];
+    for (uint32_t i = 1; i < NK_CLASS_COUNT; i++) {
+        const struct nk_class_state *class = &state->classes[i];
+        uint64_t have = class->slots[NK_ROOMY] + class->slots[NK_FAIR];
+        if (tight) have += class->slots[NK_SCANT];
         if (class->page != 0) have += home->pages[class->page].free_count;
         if (state->counts[i] > have) {
-            pages += (state->counts[i] - have + boxes_of(i) - 1) / boxes_of(i);
+            pages += (state->counts[i] - have + nk_boxes_of(i) - 1) / nk_boxes_of(i);
         }
     }
     return pages;
@@ -447,7 +387,7 @@ static uint64_t pages_needed(const struct nk_home *home, bool tight) {
  * counted. Takes nothing when it answers NK_MEME. */
 static nk_status reserve(struct nk_home *home) {
     struct nk_home_state *state = home->private_state;
-    struct stack *large = &state->large;
+    struct nk_pile *large = &state->large;
     size_t taken = 0;
     uint64_t first = 0;
     for (; taken < large->count; taken++) {
@@ -457,26 +397,29 @@ static nk_status reserve(struct nk_home *home) {
         large->items[taken] = first;
         home->pages[first].run_pages = (uint32_t)run;
     }
-    state->tight = pages_needed(home, false) > pages_left(home);
-    if (!state->tight || pages_needed(home, true) <= pages_left(home)) return NK_OK;
+    state->tight = pages_needed(home, false) > nk_home_pages_left(home);
+    if (!state->tight || pages_needed(home, true) <= nk_home_pages_left(home))
+        return NK_OK;
 fail:
     while (taken-- > 0) {
         first = large->items[taken];
         uint64_t run = home->pages[first].run_pages;
         for (uint64_t i = first; i < first + run; i++)
-            page_free(home, i);
+            nk_home_page_free(home, i);
     }
     return NK_MEME;
 }
 
 /* Make the run that [reserve] took the home of one atom: its offset. */
 static uint64_t run_take(struct nk_home *home, uint64_t first) {
+    struct nk_home_state *state = home->private_state;
     uint64_t run = home->pages[first].run_pages;
     for (uint64_t i = first; i < first + run; i++) {
         struct nk_page *page = &home->pages[i];
         page->class_index = i == first ? NK_CLASS_LARGE : NK_CLASS_TAIL;
         page->flags &= (uint8_t)~NK_PAGE_GIVEN_BACK;
         page->free_count = 0;
+        state->next[i] = (uint32_t)first;
         note_write(home, i);
     }
     home->pages[first].bitmap[0] = 1;
@@ -492,7 +435,7 @@ static void copy_atom(struct nk_home *home, struct nk_atom *box, size_t *large) 
     struct nk_arena *arena = home->arena;
     uint64_t words = 1 + (uint64_t)box->words;
     uint64_t to;
-    if (words <= SMALL_WORDS_MAX) {
+    if (words <= NK_SMALL_WORDS_MAX) {
         uint32_t class = state->class_of[words];
         to = box_take(home, class);
         home->words_used += nk_class_words[class];
@@ -519,7 +462,7 @@ static void copy(struct nk_home *home) {
             copy_atom(home, (struct nk_atom *)cell, &large);
             continue;
         }
-        uint64_t to = box_take(home, CLASS_CELL);
+        uint64_t to = box_take(home, NK_CLASS_CELL);
         struct nk_cell *made = (struct nk_cell *)(arena->base + to);
         made->mug = cell->mug & ~NK_FORWARDED;
         made->tag = 0;
@@ -539,6 +482,24 @@ static void undo_marks(struct nk_home *home) {
     }
 }
 
+/* NK_PARANOID: home is read-only except while promotion copies, so that a
+ * stray write dies where it happens. */
+static void protect(struct nk_home *home, bool shut) {
+#ifdef NK_PARANOID
+    struct nk_home_state *state = home->private_state;
+    uint64_t pages = shut ? home->page_count : state->shut;
+    if (pages > 1) {
+        NK_ASSERT(mprotect(home->arena->base + NK_PAGE_WORDS,
+                           (size_t)(pages - 1) * NK_PAGE_SIZE,
+                           shut ? PROT_READ : PROT_READ | PROT_WRITE) == 0);
+    }
+    state->shut = shut ? home->page_count : 0;
+#else
+    (void)home;
+    (void)shut;
+#endif
+}
+
 nk_status nk_home_promote(struct nk_home *home, nk_noun *slots, size_t count) {
     struct nk_home_state *state = home->private_state;
     state->listed.count = 0;
@@ -549,7 +510,9 @@ nk_status nk_home_promote(struct nk_home *home, nk_noun *slots, size_t count) {
     }
     nk_status status = state->listed.count == 0 ? NK_OK : reserve(home);
     if (status == NK_OK) {
+        if (state->listed.count > 0) protect(home, false);
         copy(home);
+        if (state->listed.count > 0) protect(home, true);
         for (size_t i = 0; i < count; i++) {
             if (slots[i] != NK_NONE) slots[i] = forwarded(home->arena, slots[i]);
         }
@@ -557,131 +520,20 @@ nk_status nk_home_promote(struct nk_home *home, nk_noun *slots, size_t count) {
     } else {
         undo_marks(home);
     }
-    stack_trim(&state->listed);
-    stack_trim(&state->large);
-    stack_trim(&state->above);
+    nk_pile_trim(&state->listed);
+    nk_pile_trim(&state->large);
+    nk_pile_trim(&state->above);
     return status;
 }
 
-/* ---- collection ---- */
-
-/* The bit of a box among its page's, in bitmap and marks alike. */
-static inline uint64_t box_bit(const struct nk_home *home, nk_noun n) {
-    const struct nk_home_state *state = home->private_state;
-    uint64_t offset = nk_offset(n);
-    uint64_t number = offset / NK_PAGE_WORDS, inside = offset % NK_PAGE_WORDS;
-    uint32_t class = nk_is_cell(n) ? CLASS_CELL : home->pages[number].class_index;
-    uint64_t box = class >= CLASS_COUNT ? 0 : inside * state->reciprocal[class] >> 16;
-    return number * NK_PAGE_BOXES_MAX + box;
-}
-
-static inline void mark(struct nk_home *home, nk_noun n) {
-    struct nk_home_state *state = home->private_state;
-    if (nk_is_direct(n)) return;
-    uint64_t bit = box_bit(home, n);
-    if (bit_get(state->marks, bit)) return;
-    bit_set(state->marks, bit);
-    if (nk_is_cell(n)) push(&state->todo, n);
-}
-
-static void mark_root(struct nk_arena *arena, nk_noun *slot) {
-    if (*slot != NK_NONE && nk_is_durable(arena, *slot)) mark(arena->home, *slot);
-}
-
-static void mark_roots(struct nk_home *home) {
-    for (size_t i = 0; i < NK_ROOT_COUNT; i++)
-        mark_root(home->arena, &home->roots[i]);
-    for (struct nk_root_source *source = home->sources; source; source = source->next) {
-        if (source->trace != NULL)
-            source->trace(source->context, home->arena, mark_root);
-    }
-}
-
-/* Marking waits for memory more than for anything else: a cell passes
- * through a short queue after its prefetch, before it is read. */
-#define QUEUE 16u
-
-static void mark_all(struct nk_home *home) {
-    struct nk_home_state *state = home->private_state;
-    struct stack *todo = &state->todo;
-    nk_noun queue[QUEUE];
-    size_t first = 0, count = 0;
-    while (todo->count + count > 0) {
-        while (count < QUEUE && todo->count > 0) {
-            nk_noun n = todo->items[--todo->count];
-            __builtin_prefetch(nk_cell_at(home->arena, n));
-            queue[(first + count++) % QUEUE] = n;
-        }
-        const struct nk_cell *cell = nk_cell_at(home->arena, queue[first]);
-        first = (first + 1) % QUEUE;
-        count--;
-        mark(home, cell->head);
-        mark(home, cell->tail);
-    }
-    stack_trim(todo);
-}
-
-static void marks_open(struct nk_home *home) {
-    struct nk_home_state *state = home->private_state;
-    state->marks = reserve_table(home->page_count * BITMAP_WORDS * 8);
-    NK_ASSERT(state->marks != NULL);
-}
-
-static void marks_close(struct nk_home *home) {
-    struct nk_home_state *state = home->private_state;
-    release_table(state->marks, home->page_count * BITMAP_WORDS * 8);
-    state->marks = NULL;
-}
-
-bool nk_home_marked(const struct nk_home *home, nk_noun n) {
-    const struct nk_home_state *state = home->private_state;
-    NK_ASSERT(state->marks != NULL);
-    return nk_is_direct(n) || bit_get(state->marks, box_bit(home, n));
-}
-
-/* Clear the bits of what is not marked. */
-static void sweep_page(struct nk_home *home, uint64_t number) {
-    const struct nk_home_state *state = home->private_state;
-    struct nk_page *page = &home->pages[number];
-    const uint64_t *marks = state->marks + number * BITMAP_WORDS;
-    uint32_t boxes = boxes_of(page->class_index), live = 0;
-    bool changed = false;
-    for (uint32_t word = 0; word * 64 < boxes; word++) {
-        uint64_t kept = page->bitmap[word] & marks[word];
-        changed |= kept != page->bitmap[word];
-        page->bitmap[word] = kept;
-        live += (uint32_t)__builtin_popcountll(kept);
-    }
-    page->free_count = (uint16_t)(boxes - live);
-    if (changed) bit_set(home->meta_dirty, number);
-    if (live == 0) page_free(home, number);
-}
-
-/* Pages that were free throughout the last cycle: nobody wants them soon. */
-static void give_back(struct nk_home *home) {
-    const struct nk_home_state *state = home->private_state;
-    uint64_t first = 0, run = 0;
-    for (uint64_t i = 1; i <= home->page_count; i++) {
-        struct nk_page *page = &home->pages[i];
-        bool idle =
-            i < home->page_count && !bit_get(state->used, i) && page->flags == 0;
-        if (idle) {
-            if (run++ == 0) first = i;
-            page->flags = NK_PAGE_GIVEN_BACK;
-        } else if (run > 0) {
-            (void)madvise(home->arena->base + first * NK_PAGE_WORDS,
-                          (size_t)run * NK_PAGE_SIZE, MADV_DONTNEED);
-            run = 0;
-        }
-    }
-}
+/* ---- after a load ---- */
 
 /* Lists, counters and the bits of used pages, from the pages alone. */
 static void rebuild(struct nk_home *home) {
     struct nk_home_state *state = home->private_state;
     memset(state->classes, 0, sizeof state->classes);
     memset(state->used, 0, bits_size(state));
-    bit_set(state->used, 0);
+    nk_bit_set(state->used, 0);
     state->free_pages = 0;
     state->page_hint = home->page_count;
     home->words_used = 0;
@@ -694,73 +546,52 @@ static void rebuild(struct nk_home *home) {
             state->page_hint = i;
             continue;
         }
-        bit_set(state->used, i);
-        if (class < CLASS_COUNT) {
-            uint64_t live = boxes_of(class) - page->free_count;
+        nk_bit_set(state->used, i);
+        if (class < NK_CLASS_COUNT) {
+            uint64_t live = nk_boxes_of(class) - page->free_count;
             home->words_used += live * nk_class_words[class];
-            page_enlist(home, i);
+            nk_home_page_enlist(home, i);
         } else {
             home->words_used += NK_PAGE_WORDS;
         }
+        if (class != NK_CLASS_LARGE) continue;
+        for (uint64_t k = i; k < i + page->run_pages && k < home->page_count; k++)
+            state->next[k] = (uint32_t)i;
     }
     home->words_at_sweep = home->words_used;
+    nk_home_aim(home);
 }
 
-void nk_home_collect(struct nk_home *home) {
-    struct nk_home_state *state = home->private_state;
-    marks_open(home);
-    mark_roots(home);
-    mark_all(home);
-    for (struct nk_root_source *source = home->sources; source; source = source->next) {
-        if (source->moved != NULL) source->moved(source->context, home->arena);
-    }
-    give_back(home);
-    for (uint64_t i = 1; i < home->page_count; i++) {
-        const struct nk_page *page = &home->pages[i];
-        if (page->class_index == NK_CLASS_FREE) continue;
-        if (page->class_index < CLASS_COUNT) {
-            sweep_page(home, i);
-        } else if (page->class_index == NK_CLASS_LARGE &&
-                   !bit_get(state->marks, i * NK_PAGE_BOXES_MAX)) {
-            uint64_t end = i + page->run_pages;
-            for (uint64_t k = i; k < end; k++)
-                page_free(home, k);
-        }
-    }
-    marks_close(home);
-    rebuild(home);
-    home->collections++;
-}
-
-bool nk_home_wants_collect(const struct nk_home *home) {
-    uint64_t grown = home->words_used - home->words_at_sweep;
-    if (home->words_used < home->words_at_sweep) return false;
-    uint64_t enough = home->words_at_sweep / 2;
-    /* Near the limit, a smaller gain is worth as much. */
-    if (pages_left(home) < home->page_max / 4) enough /= 4;
-    return grown > enough + COLLECT_WORDS_MIN ||
-           (grown > enough && pages_left(home) < home->page_max / 4);
-}
-
-void nk_home_source_add(struct nk_home *home, struct nk_root_source *source) {
+void nk_home_source_add(struct nk_home *home, struct nk_home_source *source) {
     source->next = home->sources;
     home->sources = source;
 }
 
+void nk_home_trace(struct nk_home *home, nk_root_visit visit, void *visiting) {
+    home->visiting = visiting;
+    for (size_t i = 0; i < NK_ROOT_COUNT; i++)
+        visit(home->arena, &home->roots[i]);
+    for (struct nk_home_source *source = home->sources; source; source = source->next) {
+        if (source->trace != NULL) source->trace(source->context, home->arena, visit);
+    }
+    home->visiting = NULL;
+}
+
 void nk_home_adopt(struct nk_home *home) {
+    NK_ASSERT(nk_collect_is_idle(home));
     if (home->page_count == 0) home->page_count = 1;
     home->dirty_count = 0;
     for (uint64_t i = 0; i < home->page_count; i++) {
         struct nk_page *page = &home->pages[i];
-        home->dirty_count += bit_get(home->dirty, i);
-        if (page->class_index == NK_CLASS_FREE || page->class_index >= CLASS_COUNT) {
+        home->dirty_count += nk_bit_get(home->dirty, i);
+        if (page->class_index == NK_CLASS_FREE || page->class_index >= NK_CLASS_COUNT) {
             continue;
         }
         uint32_t live = 0;
-        for (uint32_t word = 0; word < BITMAP_WORDS; word++) {
+        for (uint32_t word = 0; word < NK_BITMAP_WORDS; word++) {
             live += (uint32_t)__builtin_popcountll(page->bitmap[word]);
         }
-        page->free_count = (uint16_t)(boxes_of(page->class_index) - live);
+        page->free_count = (uint16_t)(nk_boxes_of(page->class_index) - live);
     }
     rebuild(home);
 }
@@ -772,9 +603,9 @@ static const char *check_page(const struct nk_home *home, uint64_t number) {
     const struct nk_page *page = &home->pages[number];
     uint32_t class = page->class_index, live = 0;
     if (class == NK_CLASS_FREE) {
-        return bit_get(state->used, number) ? "a free page counts as used" : NULL;
+        return nk_bit_get(state->used, number) ? "a free page counts as used" : NULL;
     }
-    if (!bit_get(state->used, number)) return "a page in use counts as free";
+    if (!nk_bit_get(state->used, number)) return "a page in use counts as free";
     if (class == NK_CLASS_TAIL) {
         class = home->pages[number - 1].class_index;
         return class >= NK_CLASS_LARGE ? NULL : "a run without a head";
@@ -782,11 +613,11 @@ static const char *check_page(const struct nk_home *home, uint64_t number) {
     if (class == NK_CLASS_LARGE) {
         return page->bitmap[0] == 1 ? NULL : "a run that is not allocated";
     }
-    if (class >= CLASS_COUNT) return "a page of no class";
-    for (uint32_t i = 0; i < BITMAP_WORDS; i++) {
+    if (class >= NK_CLASS_COUNT) return "a page of no class";
+    for (uint32_t i = 0; i < NK_BITMAP_WORDS; i++) {
         live += (uint32_t)__builtin_popcountll(page->bitmap[i]);
     }
-    return live + page->free_count == boxes_of(class) ? NULL : "wrong free count";
+    return live + page->free_count == nk_boxes_of(class) ? NULL : "wrong free count";
 }
 
 static const char *check_atom(const struct nk_home *home, nk_noun n) {
@@ -797,7 +628,8 @@ static const char *check_atom(const struct nk_home *home, nk_noun n) {
     if (box->words == 0) return "an atom that is a cell";
     if (page->class_index == NK_CLASS_LARGE) {
         if (words > (uint64_t)page->run_pages * NK_PAGE_WORDS) return "a run too short";
-    } else if (words > SMALL_WORDS_MAX || state->class_of[words] != page->class_index) {
+    } else if (words > NK_SMALL_WORDS_MAX ||
+               state->class_of[words] != page->class_index) {
         return "an atom of another class";
     }
     if (box->data[box->words - 1] == 0) return "an atom with leading zeros";
@@ -825,53 +657,61 @@ static const char *check_place(const struct nk_home *home, nk_noun n) {
     const struct nk_page *page = &home->pages[number];
     uint32_t class = page->class_index, inside = (uint32_t)(offset % NK_PAGE_WORDS);
     if (class == NK_CLASS_LARGE) return inside == 0 ? NULL : "inside a run";
-    if (class == NK_CLASS_FREE || class >= CLASS_COUNT) return "a box in no page";
-    if (nk_is_cell(n) && class != CLASS_CELL) return "a cell of another class";
+    if (class == NK_CLASS_FREE || class >= NK_CLASS_COUNT) return "a box in no page";
+    if (nk_is_cell(n) && class != NK_CLASS_CELL) return "a cell of another class";
     if (inside % nk_class_words[class] != 0) return "a box askew";
     uint32_t box = inside / nk_class_words[class];
-    return bit_get(page->bitmap, box) ? NULL : "a reachable box is free";
+    return nk_bit_get(page->bitmap, box) ? NULL : "a reachable box is free";
 }
 
-static const char *check_boxes(struct nk_home *home) {
-    struct nk_home_state *state = home->private_state;
-    struct stack *todo = &state->todo;
+/* Boxes still to be looked at, and those that were. */
+struct check {
+    struct nk_home *home;
+    uint64_t *seen;
+    struct nk_pile todo;
+};
+
+static const char *check_boxes(struct check *check) {
+    const struct nk_home *home = check->home;
+    const struct nk_home_state *state = home->private_state;
+    struct nk_pile *todo = &check->todo;
     while (todo->count > 0) {
         nk_noun n = todo->items[--todo->count];
         if (nk_is_direct(n)) continue;
         const char *why = check_place(home, n);
         if (why != NULL) return why;
-        if (bit_get(state->marks, box_bit(home, n))) continue;
-        bit_set(state->marks, box_bit(home, n));
+        uint64_t bit = nk_box_bit(home->pages, state->reciprocal, n);
+        if (nk_bit_get(check->seen, bit)) continue;
+        nk_bit_set(check->seen, bit);
         why = nk_is_cell(n) ? check_cell(home, n) : check_atom(home, n);
         if (why != NULL) return why;
         if (!nk_is_cell(n)) continue;
-        push(todo, nk_tail(home->arena, n));
-        push(todo, nk_head(home->arena, n));
+        nk_pile_push(todo, nk_tail(home->arena, n));
+        nk_pile_push(todo, nk_head(home->arena, n));
     }
     return NULL;
 }
 
 static void check_root(struct nk_arena *arena, nk_noun *slot) {
-    struct nk_home_state *state = arena->home->private_state;
-    if (*slot != NK_NONE && nk_is_durable(arena, *slot)) push(&state->todo, *slot);
+    struct check *check = arena->home->visiting;
+    if (*slot != NK_NONE && nk_is_durable(arena, *slot)) {
+        nk_pile_push(&check->todo, *slot);
+    }
 }
 
 const char *nk_home_check(struct nk_home *home) {
-    struct nk_home_state *state = home->private_state;
+    struct check check = {.home = home};
+    uint64_t size = home->page_count * NK_BITMAP_WORDS * 8;
     const char *why = NULL;
     for (uint64_t i = 1; i < home->page_count && why == NULL; i++) {
         why = check_page(home, i);
     }
     if (why != NULL) return why;
-    for (size_t i = 0; i < NK_ROOT_COUNT; i++)
-        check_root(home->arena, &home->roots[i]);
-    for (struct nk_root_source *source = home->sources; source; source = source->next) {
-        if (source->trace == NULL) continue;
-        source->trace(source->context, home->arena, check_root);
-    }
-    marks_open(home);
-    why = check_boxes(home);
-    marks_close(home);
-    stack_trim(&state->todo);
+    check.seen = nk_home_table(size);
+    NK_ASSERT(check.seen != NULL);
+    nk_home_trace(home, check_root, &check);
+    why = check_boxes(&check);
+    nk_home_table_free(check.seen, size);
+    nk_pile_close(&check.todo);
     return why;
 }

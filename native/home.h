@@ -1,4 +1,4 @@
-/* Home: the durable pages, promotion into them, and their collection.
+/* Home: the durable pages, and promotion into them.
  *
  * Home is the lower part of the arena, in pages of 16 KiB. A page holds
  * boxes of one size class, or is part of a run that holds one large atom.
@@ -10,10 +10,11 @@
  * kept. It sets one bit per page that it writes: that bitmap is exactly what
  * the next save has to write. No traps, no mprotect in production.
  *
- * Collection marks from the durable roots and frees what is unmarked, by
- * clearing bits in the page's allocation bitmap: page contents do not
- * change. A page whose bitmap changed has a changed *table entry* though,
- * which the image must write (`meta_dirty`).
+ * Collection (collect.h) marks from the durable roots, beside the running
+ * events, and frees what is unmarked, by clearing bits in the page's
+ * allocation bitmap: page contents do not change. A page whose bitmap changed
+ * has a changed *table entry* though, which the image must write
+ * (`meta_dirty`).
  *
  * Where new boxes go. A page once written costs a whole page in the next
  * save, so few pages should take many boxes: a class goes on filling its
@@ -22,7 +23,10 @@
  * forces their use; so at most a quarter of a page is lost to that, and what
  * was promoted together lies, and dies, together.
  *
- * Owns: everything below arena->home_end; the page metadata.
+ * NK_PARANOID builds keep home read-only outside promotion.
+ *
+ * Owns: everything below arena->home_end; the page metadata. One thread only:
+ * what the collector's thread may read beside it, collect.h says.
  * Invariants: a home noun refers to home nouns only; each has its mug; a
  * set allocation bit <=> a live or not yet collected box starts there.
  */
@@ -68,6 +72,24 @@ enum nk_root {
     NK_ROOT_COUNT,
 };
 
+/* Further roots in home (held peeks, literals), and tables that must not
+ * outlive what they refer to.
+ *   trace   calls [visit] on each root slot; NULL: it has none. Quick: it is
+ *           called on the event thread at the start of a cycle.
+ *   purge   NULL: not weak. Called between events after marking, before any
+ *           slot can be reused: forget what `nk_home_marked` says is dead,
+ *           looking at about [budget] things, and answer true when all were
+ *           looked at. [cursor] is the source's own; 0 when a cycle's purge
+ *           begins. Between two calls events may run; what they add is alive. */
+struct nk_home_source {
+    void (*trace)(void *context, struct nk_arena *arena, nk_root_visit visit);
+    bool (*purge)(void *context, const struct nk_home *home, size_t *cursor,
+                  size_t budget);
+    void *context;
+    size_t cursor;
+    struct nk_home_source *next;
+};
+
 struct nk_home {
     struct nk_arena *arena;
     struct nk_page *pages; /* metadata, indexed by page number */
@@ -79,12 +101,13 @@ struct nk_home {
     uint64_t dirty_count;  /* set bits of `dirty`; who clears them resets it */
     nk_noun roots[NK_ROOT_COUNT];
     uint64_t words_used;     /* in allocated boxes */
-    uint64_t words_at_sweep; /* words_used after the last collection */
-    uint64_t collections;
+    uint64_t words_at_sweep; /* of them, alive when the last cycle began */
+    uint64_t collections;    /* cycles completed */
     uint64_t promotions;
     uint64_t words_promoted;
-    struct nk_root_source *sources; /* extra roots in home, see below */
-    void *private_state;            /* free lists and scratch; home.c only */
+    struct nk_home_source *sources;
+    void *private_state; /* home_inside.h */
+    void *visiting;      /* on whose behalf a trace is going on */
 };
 
 extern const uint16_t nk_class_words[];
@@ -99,30 +122,24 @@ void nk_home_close(struct nk_home *home);
  * caller must not use nursery nouns again, but reset the nursery. */
 nk_status nk_home_promote(struct nk_home *home, nk_noun *slots, size_t count);
 
+/* Pages in use. */
+uint64_t nk_home_pages_used(const struct nk_home *home);
+
 /* Limit home's size (<= the reserved space). */
 void nk_home_limit(struct nk_home *home, uint64_t bytes);
 
-/* Sources of further home roots (literals of live programs, held peeks), and
- * of *weak* tables: after marking and before any slot is reusable, each
- * source's [moved] (may be NULL) is called and may ask `nk_home_marked` which of its
- * references died. */
-void nk_home_source_add(struct nk_home *home, struct nk_root_source *source);
-bool nk_home_marked(const struct nk_home *home, nk_noun n);
+void nk_home_source_add(struct nk_home *home, struct nk_home_source *source);
 
-/* Mark from the roots, sweep. Stops the serf in this version. The nursery is
- * not looked at: it must be empty, or refer only to home nouns that the roots
- * reach (as an event's product does before it is committed). */
-void nk_home_collect(struct nk_home *home);
-
-/* Has home grown enough since the last sweep to be worth one? */
-bool nk_home_wants_collect(const struct nk_home *home);
+/* Visit every root slot; [visiting] is what home->visiting then shows. */
+void nk_home_trace(struct nk_home *home, nk_root_visit visit, void *visiting);
 
 /* Rebuild free lists and counters after the image filled in `pages`,
  * `page_count` and the page contents. */
 void nk_home_adopt(struct nk_home *home);
 
 /* Debug oracle: walk every reachable box; check class, bitmap, mug, and
- * that children are home nouns. Returns NULL or what is wrong. */
+ * that children are home nouns. Returns NULL or what is wrong. At any
+ * safepoint, also in the middle of a cycle. */
 const char *nk_home_check(struct nk_home *home);
 
 #endif

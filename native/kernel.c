@@ -1,10 +1,13 @@
 /* See kernel.h. */
 #include "kernel.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "collect.h"
+#include "memo.h"
 #include "mug.h"
 
 #define AXIS_WISH 10u
@@ -144,11 +147,62 @@ static void arm(struct nk_serf *serf, uint64_t deadline_ms) {
         deadline_ms == 0 ? 0 : now_ns() + deadline_ms * 1000000ull;
 }
 
+/* --- room ------------------------------------------------------------------- */
+
+static void watch_room(struct nk_serf *serf, struct nk_headroom *room, const char *what,
+                       uint64_t used, uint64_t most) {
+    static const uint32_t levels[] = {70, 85, 95};
+    uint32_t level = 0;
+    room->percent = most == 0 ? 0 : (uint32_t)(used * 100 / most);
+    for (size_t i = 0; i < sizeof levels / sizeof *levels; i++) {
+        if (room->percent >= levels[i]) level = levels[i];
+    }
+    if (level > room->warned) {
+        room->warned = level;
+        snprintf(serf->notice, sizeof serf->notice,
+                 "serf: %s is %u %% full (%llu of %llu MiB)", what, room->percent,
+                 (unsigned long long)(used >> 20), (unsigned long long)(most >> 20));
+    } else if (room->percent + 5 <= room->warned) {
+        /* Fallen: what was warned of may be warned of again. */
+        room->warned = 0;
+        for (size_t i = 0; i < sizeof levels / sizeof *levels; i++) {
+            if (room->percent + 5 > levels[i]) room->warned = levels[i];
+        }
+    }
+}
+
+/* Before the nursery is reset: how far the event came. */
+static void watch_nursery(struct nk_serf *serf) {
+    const struct nk_arena *arena = &serf->machine.arena;
+    uint64_t bytes = nk_nursery_peak(arena) * 8;
+    if (bytes > serf->nursery_peak) serf->nursery_peak = bytes;
+    watch_room(serf, &serf->nursery_room, "the nursery", bytes,
+               nk_nursery_room_max(arena) * 8);
+}
+
+/* Home's pages in use. Garbage is no reason to warn: as long as there may be
+ * some, a level that is reached begins a cycle instead. */
+static void watch_home(struct nk_serf *serf) {
+    struct nk_home *home = &serf->machine.home;
+    uint64_t used = nk_home_pages_used(home);
+    uint32_t percent = (uint32_t)(used * 100 / (home->page_max + 1));
+    if (percent == serf->home_room.percent) return;
+    uint32_t next = serf->home_room.warned == 0    ? 70
+                    : serf->home_room.warned == 70 ? 85
+                                                   : 95;
+    uint64_t grown = home->words_used - home->words_at_sweep;
+    if (percent >= next && serf->home_room.warned < 95 &&
+        grown > home->page_max * NK_PAGE_WORDS / 50) {
+        nk_collect_begin(home);
+        return;
+    }
+    watch_room(serf, &serf->home_room, "home", used * NK_PAGE_SIZE,
+               (home->page_max + 1) * (uint64_t)NK_PAGE_SIZE);
+}
+
 /* End whatever ran: the nursery is empty afterwards. */
 static void discard(struct nk_serf *serf) {
-    struct nk_arena *arena = &serf->machine.arena;
-    uint64_t bytes = (arena->top - arena->nursery_start) * 8;
-    if (bytes > serf->nursery_peak) serf->nursery_peak = bytes;
+    watch_nursery(serf);
     nk_machine_discard(&serf->machine);
     serf->machine.deadline_ns = 0;
 }
@@ -393,8 +447,7 @@ static nk_status commit(struct nk_serf *serf, nk_noun kernel, uint64_t event_cou
         serf->actual = mug;
         return NK_BAD;
     }
-    uint64_t bytes = (machine->arena.top - machine->arena.nursery_start) * 8;
-    if (bytes > serf->nursery_peak) serf->nursery_peak = bytes;
+    watch_nursery(serf);
     nk_status status = nk_machine_commit(machine, &kernel);
     if (status != NK_OK) return status;
     machine->home.roots[NK_ROOT_KERNEL] = kernel;
@@ -404,36 +457,46 @@ static nk_status commit(struct nk_serf *serf, nk_noun kernel, uint64_t event_cou
     return NK_OK;
 }
 
+/* Commit; where home has no room, wait for the cycle under way, and then, if
+ * that is not enough, for a whole one. The product may refer to nothing in
+ * home but what the roots reach, so it need not be computed again. */
+static nk_status commit_somehow(struct nk_serf *serf, nk_noun kernel,
+                                uint32_t expected) {
+    struct nk_home *home = &serf->machine.home;
+    nk_status status = commit(serf, kernel, 1, expected);
+    if (status == NK_MEME && nk_collect_finish(home)) {
+        status = commit(serf, kernel, 1, expected);
+    }
+    if (status == NK_MEME) {
+        nk_home_collect(home);
+        status = commit(serf, kernel, 1, expected);
+    }
+    return status;
+}
+
 /* Run one event and commit it. [live]: with effects. NK_BAD: not a job, or a
- * divergence. When home has no room for the new kernel, collect it and run
- * the event once more. A failure leaves the machine's trace, to be taken. */
+ * divergence. A failure leaves the machine's trace, to be taken. */
 static nk_status attempt(struct nk_serf *serf, struct nk_bytes job,
                          uint64_t deadline_ms, bool live, uint32_t expected) {
     struct nk_machine *machine = &serf->machine;
     struct nk_arena *arena = &machine->arena;
-    for (int round = 0;; round++) {
-        machine->trace = 0;
-        nk_noun event;
-        nk_noun product;
-        const char *why;
-        nk_status status =
-            nk_cue(machine->jammer, arena, job.data, job.size, &event, &why);
+    machine->trace = 0;
+    nk_noun event;
+    nk_noun product;
+    const char *why;
+    nk_status status = nk_cue(machine->jammer, arena, job.data, job.size, &event, &why);
+    if (status != NK_OK) return status;
+    if (live && !nk_is_cell(event)) return NK_BAD;
+    arm(serf, deadline_ms);
+    status = call_arm(serf, AXIS_POKE, event, &product);
+    if (status != NK_OK) return status;
+    machine->trace = 0;
+    if (!nk_is_cell(product)) return NK_EXIT;
+    if (live) {
+        status = put_effects(serf, nk_head(arena, product));
         if (status != NK_OK) return status;
-        if (live && !nk_is_cell(event)) return NK_BAD;
-        arm(serf, deadline_ms);
-        status = call_arm(serf, AXIS_POKE, event, &product);
-        if (status != NK_OK) return status;
-        machine->trace = 0;
-        if (!nk_is_cell(product)) return NK_EXIT;
-        if (live) {
-            status = put_effects(serf, nk_head(arena, product));
-            if (status != NK_OK) return status;
-        }
-        status = commit(serf, nk_tail(arena, product), 1, expected);
-        if (status != NK_MEME || round > 0) return status;
-        discard(serf);
-        nk_home_collect(&machine->home);
     }
+    return commit_somehow(serf, nk_tail(arena, product), expected);
 }
 
 /* Build and jam [now [%$ %arvo ~] %crud [mote tang] ovum] from the job that
@@ -631,5 +694,17 @@ nk_status nk_kernel_jam(struct nk_serf *serf, struct nk_bytes *jam) {
 
 void nk_kernel_tend(struct nk_serf *serf, bool now) {
     struct nk_home *home = &serf->machine.home;
-    if (now || nk_home_wants_collect(home)) nk_home_collect(home);
+    if (now) {
+        nk_home_collect(home);
+    } else {
+        nk_collect_step(home, NK_COLLECT_STEP_NS);
+    }
+    watch_home(serf);
+}
+
+void nk_kernel_pack(struct nk_serf *serf) {
+    nk_memo_clear(serf->machine.memo, NK_MEMO_PERSISTENT);
+    nk_memo_clear(serf->machine.memo, NK_MEMO_FORD);
+    serf->machine.home.roots[NK_ROOT_CACHE] = NK_NONE;
+    nk_kernel_tend(serf, true);
 }

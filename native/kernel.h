@@ -64,6 +64,13 @@ struct nk_goof {
     struct nk_buffer tang;
 };
 
+/* How full something is. A warning is given when a level is reached (70, 85,
+ * 95 %), and again only after the fill has been 5 points below it. */
+struct nk_headroom {
+    uint32_t percent;
+    uint32_t warned; /* the level, 0: none */
+};
+
 struct nk_serf {
     struct nk_machine machine;
     struct nk_image *image; /* NULL: none is open */
@@ -91,7 +98,11 @@ struct nk_serf {
     uint64_t crud_count;
     uint64_t bail_count;
     uint64_t replay_count;
-    uint64_t nursery_peak; /* bytes: the highest seen at the end of an event */
+    uint64_t nursery_peak; /* bytes: the highest that an event came to */
+    struct nk_headroom home_room;
+    struct nk_headroom nursery_room;
+    char notice[256];  /* a warning for the king's log, or "" */
+    char noticed[256]; /* api.c: the one handed out */
 };
 
 nk_status nk_kernel_open(struct nk_serf *serf, uint64_t home_size,
@@ -122,8 +133,12 @@ nk_status nk_kernel_peek(struct nk_serf *serf, struct nk_bytes sample,
 /* Jam of the kernel. */
 nk_status nk_kernel_jam(struct nk_serf *serf, struct nk_bytes *jam);
 
-/* Collect home, if it has grown enough or [now]. */
+/* After an event: move the collection of home on by one short step, and see
+ * how much room is left. [now]: collect all, however long it takes. */
 void nk_kernel_tend(struct nk_serf *serf, bool now);
+
+/* Forget memoised computations, and collect all of home. */
+void nk_kernel_pack(struct nk_serf *serf);
 
 /* Fail a request in our own words: a goof whose tang is one %leaf. */
 nk_status nk_kernel_refuse(struct nk_serf *serf, nk_status status, const char *why);

@@ -71,7 +71,8 @@ struct nk_stack {
     uint64_t grown; /* bytes of the stack that may have been touched */
     struct nk_program *nock_stub, *slam_stub;
     struct nk_program *builtins[NK_BUILTIN_COUNT];
-    struct nk_root_source source, home_source;
+    struct nk_root_source source;
+    struct nk_home_source home_source;
 };
 
 /* ---- roots ---- */
@@ -143,10 +144,10 @@ static void roots_moved(void *context, struct nk_arena *arena) {
     nk_code_moved(machine->code);
 }
 
-static void home_marked(void *context, struct nk_arena *arena) {
+static bool purge_home(void *context, const struct nk_home *home, size_t *cursor,
+                       size_t budget) {
     struct nk_machine *machine = context;
-    (void)arena;
-    nk_code_drop_unmarked(machine->code, &machine->home);
+    return nk_code_purge(machine->code, home, cursor, budget);
 }
 
 /* ---- open and close ---- */
@@ -377,7 +378,7 @@ nk_status nk_machine_open(struct nk_machine *machine, uint64_t home_size,
     make_stubs(machine);
     stack->source = (struct nk_root_source){trace_roots, roots_moved, machine, NULL};
     nk_root_source_add(&machine->arena, &stack->source);
-    stack->home_source = (struct nk_root_source){NULL, home_marked, machine, NULL};
+    stack->home_source = (struct nk_home_source){NULL, purge_home, machine, 0, NULL};
     nk_home_source_add(&machine->home, &stack->home_source);
     return NK_OK;
 }

@@ -168,6 +168,15 @@ void nk_nursery_limit(struct nk_arena *arena, uint64_t bytes) {
     start_young(arena, 0);
 }
 
+uint64_t nk_nursery_peak(const struct nk_arena *arena) {
+    uint64_t peak = arena->top > arena->peak ? arena->top : arena->peak;
+    return peak - arena->nursery_start;
+}
+
+uint64_t nk_nursery_room_max(const struct nk_arena *arena) {
+    return arena->limit > arena->nursery_start ? arena->limit - arena->nursery_start : 0;
+}
+
 /* ---- roots ---- */
 
 void nk_root_source_add(struct nk_arena *arena, struct nk_root_source *source) {

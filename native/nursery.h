@@ -105,6 +105,11 @@ void nk_nursery_reset(struct nk_arena *arena);
 /* Set the nursery's size limit for what follows (<= the reserved space). */
 void nk_nursery_limit(struct nk_arena *arena, uint64_t bytes);
 
+/* Words: the most that were in use at once since the last reset; how many
+ * there may be. */
+uint64_t nk_nursery_peak(const struct nk_arena *arena);
+uint64_t nk_nursery_room_max(const struct nk_arena *arena);
+
 /* Make sure that [words] can be bump-allocated; collects when they cannot,
  * or when the young part is full. NK_MEME when not even a full collection
  * makes room. Everything not rooted is gone or moved afterwards. */

@@ -19,6 +19,7 @@ from proto.message import (
     Bail,
     Done,
     Effect,
+    Flog,
     Goof,
     Jam,
     Plea,
@@ -215,6 +216,7 @@ class Engine:
             at += done
             pleas: list[Plea] = []
             pleas.extend(self.slogs())
+            pleas.extend(self.notices())
             _read_answers(self._out(), pleas)
             yield pleas
 
@@ -265,6 +267,11 @@ class Engine:
             slog if slog.priority != _BARE else slog._replace(priority=0)
             for slog in self._take_slogs()
         ]
+
+    def notices(self) -> list[Flog]:
+        """Take what the machine itself has to warn of."""
+        notice = _text(lib.nk_serf_notice(self._serf))
+        return [Flog(notice)] if notice else []
 
     def clues(self) -> list[Jam]:
         """As `slogs`, but the very clues: [priority tank], or what was there

@@ -100,7 +100,7 @@ class Loop:
             if isinstance(writ, Exit):
                 return writ.code & 0xFF
             answer = self._answer(writ)
-            self._send([*self._engine.slogs(), answer])
+            self._send([*self._engine.slogs(), *self._engine.notices(), answer])
         self._work(works)
         return None
 

@@ -1,7 +1,8 @@
-/* units: noun nursery mug home status */
+/* units: noun nursery mug home collect status */
 /* Promotion keeps nouns, sharing and mugs, or changes nothing; every page
  * written is marked dirty; collection frees what no root reaches. */
 #include "check.h"
+#include "collect.h"
 #include "home.h"
 #include "mug.h"
 
@@ -275,18 +276,20 @@ static unsigned asked;
 static void held_trace(void *context, struct nk_arena *a, nk_root_visit visit) {
     visit(a, context);
 }
-static void weak_moved(void *context, struct nk_arena *a) {
+/* Looks at one a call, to be asked again. */
+static bool weak_purge(void *context, const struct nk_home *of, size_t *cursor,
+                       size_t budget) {
     nk_noun *slots = context;
-    for (int i = 0; i < 2; i++) {
-        if (!nk_home_marked(a->home, slots[i])) slots[i] = NK_NONE;
-    }
+    CHECK(budget > 0 && *cursor < 2);
+    if (!nk_home_marked(of, slots[*cursor])) slots[*cursor] = NK_NONE;
     asked++;
+    return ++*cursor == 2;
 }
 
 static void test_sources(void) {
     reopen(16u << 20);
-    struct nk_root_source strong = {held_trace, NULL, &held, NULL};
-    struct nk_root_source table = {NULL, weak_moved, weak, NULL};
+    struct nk_home_source strong = {held_trace, NULL, &held, 0, NULL};
+    struct nk_home_source table = {NULL, weak_purge, weak, 0, NULL};
     nk_noun slots[2] = {cons(cons(1, 2), 3), cons(4, big_atom(2))};
     CHECK(nk_home_promote(&home, slots, 2) == NK_OK);
     nk_nursery_reset(&arena);
@@ -296,7 +299,7 @@ static void test_sources(void) {
     nk_home_source_add(&home, &strong);
     nk_home_source_add(&home, &table);
     nk_home_collect(&home);
-    CHECK(asked == 1 && weak[0] == nk_head(&arena, held) && weak[1] == NK_NONE);
+    CHECK(asked == 2 && weak[0] == nk_head(&arena, held) && weak[1] == NK_NONE);
     CHECK(home.words_used == 6);
     sound();
 }

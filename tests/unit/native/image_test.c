@@ -1,4 +1,4 @@
-/* units: image home nursery noun mug status */
+/* units: image home collect nursery noun mug status */
 
 /* The image against a model: every save is remembered byte for byte, and
  * whatever a load answers must be one of the generations remembered.
@@ -8,6 +8,7 @@
  * synced lost, kept or torn), and can be made to fail.
  */
 #include "check.h"
+#include "collect.h"
 #include "image.h"
 #include "mug.h"
 

@@ -1,10 +1,11 @@
-/* units: noun nursery home survey mug jam status atom code memo jet nock jets */
+/* units: noun nursery home collect survey mug jam status atom code memo jet nock jets */
 /* Each jet against plain arithmetic, its crashes and what it declines; then
  * registration: who gets a jet, who does not, across commits, discards and
  * restarts; and the arms that run as programs. */
 #include <pthread.h>
 
 #include "check.h"
+#include "collect.h"
 #include "code.h"
 #include "jet.h"
 #include "mug.h"
