@@ -40,7 +40,7 @@ from king.drivers.http import Port, http
 from king.drivers.term import Printer, term
 from king.drivers.wire import ovum, ovum_of_jam, read_small
 from king.errors import TreadleError
-from king.event import Effect, Fact, Failure, Outcome
+from king.event import Effect, Fact, Failure, Outcome, Ovum
 from king.log_thread import LogThread
 from king.lord import Death, Lord, SerfSpec
 from king.maintain import keep_saving
@@ -174,6 +174,7 @@ class _Ship:
         self._lost = 0
         self._muted = 0
         self._gauging = False
+        self._trimming = False
         self._running: set[str] = set()
         self._interrupted_at = -10.0
         self._replaying = False
@@ -698,9 +699,21 @@ class _Ship:
         add("hind", _tagged(b"trim"), self._on_trim)
 
     def _on_trim(self, _: int, effect: Effect) -> None:
-        """The kernel asks to be told: answered from a task of its own."""
-        trim = ovum_of_jam(("", "arvo"), "trim", effect.data)
-        self._drivers.start_soon(self.hind.submit, trim)
+        """The kernel asks to be told: answered from a task of its own, one at a
+        time (a kernel that asks again in its answer must not flood us)."""
+        if self._trimming:
+            return
+        try:
+            trim = ovum_of_jam(("", "arvo"), "trim", effect.data)
+        except ValueError as error:
+            self.log(f"kick: strange %trim: {error}")
+            return
+        self._trimming = True
+        self._drivers.start_soon(self._trim, trim)
+
+    async def _trim(self, trim: Ovum) -> None:
+        await self.hind.submit(trim)
+        self._trimming = False
 
     def _urth(self, what: str) -> None:
         """Maintenance that someone outside asked for."""

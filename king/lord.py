@@ -337,11 +337,13 @@ class Lord:
 
     async def _read(self) -> None:
         fd = self._read_fd
+        heard = 0  # since others had a turn
         while True:
             try:
                 data = os.read(fd, READ_SIZE)
             except BlockingIOError:
                 await trio.lowlevel.wait_readable(fd)
+                heard = 0
                 continue
             except OSError as error:
                 self.kill(f"its pipe failed: {error.strerror}")
@@ -353,8 +355,10 @@ class Lord:
             except ProtoError as error:
                 self.kill(f"it spoke nonsense: {error}")
                 return
-            if len(data) == READ_SIZE:
+            heard += len(data)
+            if heard >= READ_SIZE:
                 await trio.lowlevel.checkpoint()
+                heard = 0
 
     def _deliver(self, pleas: list[Plea]) -> None:
         if not pleas:

@@ -23,6 +23,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from king.event import Effect, Fact, Failure, Jam, Outcome, Ovum, Refused
+from proto import fast
+from proto.errors import CueError
 from proto.message import Bail, Done, Plea, Save, Saved, Work, Writ
 
 __all__ = [
@@ -382,6 +384,8 @@ class Pipeline:
         if job is not None:
             if head_time(job) != poke.time:
                 raise Lie(f"event {event}: the replacing job has another time")
+            if not is_canonical(job):
+                raise Lie(f"event {event}: the replacing job is no jam")
             poke.job = job
         self.flight.popleft()
         self.flight_bytes -= poke.size
@@ -624,6 +628,14 @@ def _words(entry: Poke | Ask) -> str:
         return f"event request {entry.request} (%{entry.ovum.tag})"
     assert isinstance(entry, Ask)
     return f"{entry.name} request {entry.request}"
+
+
+def is_canonical(job: Jam) -> bool:
+    """Whether these bytes are what we would have logged ourselves."""
+    try:
+        return fast.rejam(job) == job
+    except CueError:
+        return False
 
 
 def head_time(job: bytes) -> int | None:

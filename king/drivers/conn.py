@@ -434,7 +434,11 @@ class _Connection:
         if rid is None:
             return False
         self._end(0)
-        self._reply(fast.tuple_((rid, _AVOW, data)))
+        try:
+            reply = fast.tuple_((rid, _AVOW, data))
+        except CueError:  # the serf is not believed
+            reply = _bail(rid, Failure(()))
+        self._reply(reply)
         return True
 
     async def _urth(self, rid: Jam, arguments: Jam) -> None:

@@ -19,6 +19,7 @@ import trio
 from king.event import Effect, Failure, Jam, Outcome, Ovum
 from proto import fast
 from proto.cord import cord, path_noun
+from proto.errors import CueError
 from proto.jam import cue, jam
 from proto.noun import Cell, Noun, atom_bytes
 
@@ -110,10 +111,15 @@ def octs_jam(data: bytes) -> Jam:
 
 
 def goof_jams(failure: Failure) -> list[bytes]:
-    """The parts of the list of goofs, for `fast.tuple_`, the final ~ included."""
+    """The parts of the list of goofs, for `fast.tuple_`, the final ~ included.
+    A tang that is no jam (the serf is not believed) is left empty."""
     parts: list[bytes] = []
     for goof in failure.goofs:
-        parts.append(fast.tuple_([jam(cord(goof.mote)), goof.tang]))
+        mote = jam(cord(goof.mote))
+        try:
+            parts.append(fast.tuple_([mote, goof.tang]))
+        except CueError:
+            parts.append(fast.tuple_([mote, NULL]))
     parts.append(NULL)
     return parts
 
