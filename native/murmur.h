@@ -26,12 +26,16 @@ static inline uint32_t nk_murmur_mix(uint32_t hash, uint32_t block) {
     return nk_murmur_rotate(hash ^ nk_murmur_scramble(block), 13) * 5 + 0xe6546b64u;
 }
 
-/* Finish, and fold to 31 bits. 0: try again with the next seed. */
-static inline uint32_t nk_murmur_finish(uint32_t hash, uint32_t size) {
+static inline uint32_t nk_murmur_final(uint32_t hash, uint32_t size) {
     hash ^= size;
     hash = (hash ^ (hash >> 16)) * 0x85ebca6bu;
     hash = (hash ^ (hash >> 13)) * 0xc2b2ae35u;
-    hash ^= hash >> 16;
+    return hash ^ (hash >> 16);
+}
+
+/* Finish, and fold to 31 bits. 0: try again with the next seed. */
+static inline uint32_t nk_murmur_finish(uint32_t hash, uint32_t size) {
+    hash = nk_murmur_final(hash, size);
     return (hash >> 31) ^ (hash & 0x7fffffffu);
 }
 

@@ -7,9 +7,11 @@
 #include "sample.h"
 
 #include <gmp.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "../mug.h"
+#include "../murmur.h"
 
 #define HUGE_SIZE UINT64_MAX
 
@@ -305,6 +307,180 @@ static nk_status jet_sqt(struct nk_machine *machine, nk_noun core, nk_noun *prod
     return nk_answer(nk_cons_try(arena, root, rest), product);
 }
 
+/* ++  pow: by squaring, from the exponent's highest bit. */
+static nk_status jet_pow(struct nk_machine *machine, nk_noun core, nk_noun *product) {
+    struct nk_arena *arena = &machine->arena;
+    nk_noun a, b, result = 1;
+    if (!nk_sample_atoms(machine, core, &a, &b)) return NK_PUNT;
+    if (b == 0 || a == 1) return nk_answer(1, product);
+    if (a == 0) return nk_answer(0, product);
+    if (!nk_is_direct(b)) return NK_MEME;
+    uint64_t bits = nk_atom_bits(arena, a) - 1;
+    if (b > (uint64_t)NK_ATOM_WORDS_MAX * 64 / bits) return NK_MEME;
+    for (uint64_t i = 64 - (uint64_t)__builtin_clzll(b); i-- > 0;) {
+        nk_status status = nk_atom_multiply(arena, result, result, &result);
+        if (status == NK_OK && (b >> i & 1) != 0) {
+            status = nk_atom_multiply(arena, result, a, &result);
+        }
+        if (status != NK_OK) return status;
+    }
+    return nk_answer(result, product);
+}
+
+/* ++  sew: blocks b..b+c of e replaced by the low ones of d. */
+static nk_status jet_sew(struct nk_machine *machine, nk_noun core, nk_noun *product) {
+    struct nk_arena *arena = &machine->arena;
+    nk_noun sample, place, low, middle, high;
+    if (!nk_sample(machine, core, &sample)) return NK_PUNT;
+    place = nk_slot(arena, sample, 6);
+    if (place == NK_NONE || nk_is_atom(place) || nk_is_atom(nk_tail(arena, place))) {
+        return NK_PUNT;
+    }
+    nk_noun a = nk_head(arena, sample), b = nk_head(arena, place),
+            c = nk_slot(arena, place, 6), d = nk_slot(arena, place, 7),
+            e = nk_slot(arena, sample, 7);
+    if (nk_is_cell(a) || nk_is_cell(b) || nk_is_cell(c) || nk_is_cell(d) ||
+        nk_is_cell(e)) {
+        return NK_PUNT;
+    }
+    uint64_t start = size_of(a, b), count = size_of(a, c), end = sum(start, count);
+    nk_status status = nk_atom_cut(arena, e, 0, start, &low);
+    if (status == NK_OK) status = nk_atom_cut(arena, d, 0, count, &middle);
+    if (status == NK_OK) status = nk_atom_shift_left(arena, middle, start, &middle);
+    if (status == NK_OK) status = nk_atom_cut(arena, e, end, HUGE_SIZE, &high);
+    if (status == NK_OK) status = nk_atom_shift_left(arena, high, end, &high);
+    if (status == NK_OK) status = nk_atom_logic(arena, NK_OR, low, middle, &low);
+    if (status == NK_OK) status = nk_atom_logic(arena, NK_OR, low, high, product);
+    return status;
+}
+
+/* ++  rig: how many blocks of 2^b bits a bite takes; a bare bloq gives 0. */
+static nk_status jet_rig(struct nk_machine *machine, nk_noun core, nk_noun *product) {
+    struct nk_arena *arena = &machine->arena;
+    nk_noun bite, b, rest;
+    if (!nk_sample_two(machine, core, &bite, &b)) return NK_PUNT;
+    if (nk_is_atom(bite)) return nk_answer(0, product);
+    nk_noun a = nk_head(arena, bite), c = nk_tail(arena, bite);
+    if (nk_is_cell(a) || nk_is_cell(b) || nk_is_cell(c)) return NK_PUNT;
+    if (!nk_is_direct(a) || !nk_is_direct(b)) return NK_PUNT;
+    if (a >= b) return nk_atom_shift_left(arena, c, a - b, product);
+    nk_status status = nk_atom_cut(arena, c, 0, b - a, &rest);
+    if (status == NK_OK) status = nk_atom_cut(arena, c, b - a, HUGE_SIZE, product);
+    if (status == NK_OK && rest != 0) {
+        status = nk_atom_increment(arena, *product, product);
+    }
+    return status;
+}
+
+/* ---- counting bits ---- */
+
+/* ++  clz: zeros above the highest one, within the bite. */
+static nk_status jet_clz(struct nk_machine *machine, nk_noun core, nk_noun *product) {
+    struct nk_arena *arena = &machine->arena;
+    nk_noun bite, b, bloq, step, low;
+    if (!nk_sample_two(machine, core, &bite, &b) || nk_is_cell(b)) return NK_PUNT;
+    if (!is_bite(arena, bite, &bloq, &step)) return NK_PUNT;
+    uint64_t size = size_of(bloq, step);
+    if (size > NK_DIRECT_MAX) return NK_PUNT;
+    nk_status status = nk_atom_cut(arena, b, 0, size, &low);
+    if (status == NK_OK) *product = size - nk_atom_bits(arena, low);
+    return status;
+}
+
+static nk_status jet_ctz(struct nk_machine *machine, nk_noun core, nk_noun *product) {
+    nk_noun a;
+    uint64_t scratch, at = 0;
+    if (!nk_sample(machine, core, &a) || nk_is_cell(a)) return NK_PUNT;
+    if (a == 0) return nk_answer(0, product);
+    struct nk_words words = nk_atom_words(&machine->arena, a, &scratch);
+    while (words.data[at] == 0)
+        at++;
+    return nk_answer(at * 64 + (uint64_t)__builtin_ctzll(words.data[at]), product);
+}
+
+/* ++  ham: how many ones. */
+static nk_status jet_ham(struct nk_machine *machine, nk_noun core, nk_noun *product) {
+    nk_noun a;
+    uint64_t scratch, count = 0;
+    if (!nk_sample(machine, core, &a) || nk_is_cell(a)) return NK_PUNT;
+    struct nk_words words = nk_atom_words(&machine->arena, a, &scratch);
+    for (size_t i = 0; i < words.count; i++)
+        count += (uint64_t)__builtin_popcountll(words.data[i]);
+    return nk_answer(count, product);
+}
+
+/* ---- hew: many cuts, as a tree of steps says ---- */
+
+/* A branch half done: its tail is to come (left is NK_NONE), or its head is
+ * made and stands in [left]. */
+struct branch {
+    nk_noun tail, left;
+};
+
+/* Each atom of [shape] becomes that many blocks of [c], from [*step] on. */
+static nk_status hew_tree(struct nk_arena *arena, nk_noun bloq, uint64_t *step,
+                          nk_noun shape, nk_noun c, nk_noun *product) {
+    struct branch *stack = NULL;
+    size_t depth = 0, capacity = 0;
+    nk_status status = NK_OK;
+    for (;;) {
+        while (nk_is_cell(shape)) {
+            if (depth == capacity) {
+                capacity = capacity * 2 + 16;
+                stack = realloc(stack, capacity * sizeof *stack);
+                NK_ASSERT(stack != NULL);
+            }
+            stack[depth++] = (struct branch){nk_tail(arena, shape), NK_NONE};
+            shape = nk_head(arena, shape);
+        }
+        if (!nk_is_direct(shape) || *step > NK_DIRECT_MAX - shape) {
+            status = NK_PUNT;
+            break;
+        }
+        nk_noun made;
+        status =
+            nk_atom_cut(arena, c, size_of(bloq, *step), size_of(bloq, shape), &made);
+        if (status != NK_OK) break;
+        *step += shape;
+        while (depth > 0 && stack[depth - 1].left != NK_NONE) {
+            made = nk_cons_try(arena, stack[--depth].left, made);
+            if (made == NK_NONE) break;
+        }
+        if (made == NK_NONE) {
+            status = NK_MEME;
+            break;
+        }
+        if (depth == 0) {
+            *product = made;
+            break;
+        }
+        stack[depth - 1].left = made;
+        shape = stack[depth - 1].tail;
+    }
+    free(stack);
+    return status;
+}
+
+/* The gate that hew makes: its context is [[bloq step] hew]. Gives the tree
+ * and the bite where the next one begins. */
+static nk_status jet_hew_fun(struct nk_machine *machine, nk_noun core,
+                             nk_noun *product) {
+    struct nk_arena *arena = &machine->arena;
+    nk_noun shape, tree;
+    nk_noun bite = nk_slot(arena, core, 14), c = nk_slot(arena, core, 125);
+    if (!nk_sample(machine, core, &shape) || bite == NK_NONE || c == NK_NONE) {
+        return NK_PUNT;
+    }
+    if (nk_is_atom(bite) || nk_is_cell(c)) return NK_PUNT;
+    nk_noun bloq = nk_head(arena, bite), step = nk_tail(arena, bite);
+    if (nk_is_cell(bloq) || !nk_is_direct(step)) return NK_PUNT;
+    nk_status status = hew_tree(arena, bloq, &step, shape, c, &tree);
+    if (status != NK_OK) return status;
+    nk_noun next = nk_cons_try(arena, bloq, step);
+    if (next == NK_NONE) return NK_MEME;
+    return nk_answer(nk_cons_try(arena, tree, next), product);
+}
+
 /* ---- hash and order ---- */
 
 static nk_status jet_mug(struct nk_machine *machine, nk_noun core, nk_noun *product) {
@@ -312,6 +488,30 @@ static nk_status jet_mug(struct nk_machine *machine, nk_noun core, nk_noun *prod
     if (!nk_sample(machine, core, &a)) return NK_PUNT;
     *product = nk_mug(&machine->arena, a);
     return NK_OK;
+}
+
+/* ++  muk: murmur3 of the first [size] bytes of a key. Where the key is
+ * longer, or ends in blocks of zeros, kelvins differ: decline. */
+static nk_status jet_muk(struct nk_machine *machine, nk_noun core, nk_noun *product) {
+    struct nk_arena *arena = &machine->arena;
+    nk_noun seed, rest;
+    if (!nk_sample_two(machine, core, &seed, &rest) || nk_is_cell(seed)) return NK_PUNT;
+    if (nk_is_atom(rest)) return NK_PUNT;
+    nk_noun size = nk_head(arena, rest), key = nk_tail(arena, rest);
+    if (nk_is_cell(key) || size > UINT32_MAX) return NK_PUNT;
+    uint64_t bytes = nk_atom_size(arena, key), scratch;
+    if (bytes > size || (bytes + 3) / 4 < size / 4) return NK_PUNT;
+    uint64_t low;
+    nk_atom_read(arena, seed, &low, sizeof low);
+    uint32_t hash = (uint32_t)low;
+    struct nk_words words = nk_atom_words(arena, key, &scratch);
+    for (uint64_t i = 0; i < size / 4; i++)
+        hash = nk_murmur_mix(hash, (uint32_t)(words.data[i / 2] >> (i % 2 * 32)));
+    uint64_t last = size / 4; /* what is left, fewer than four bytes */
+    if (last / 2 < words.count) {
+        hash ^= nk_murmur_scramble((uint32_t)(words.data[last / 2] >> (last % 2 * 32)));
+    }
+    return nk_answer(nk_murmur_final(hash, (uint32_t)size), product);
 }
 
 /* ++  dor: equal, or an atom before a cell, or the smaller atom, or by the
@@ -354,22 +554,30 @@ static nk_status jet_mor(struct nk_machine *machine, nk_noun core, nk_noun *prod
 const struct nk_arm nk_arms_bits[] = {NK_ARM("two/bex", jet_bex),
                                       NK_ARM("two/can", jet_can),
                                       NK_ARM("two/cat", jet_cat),
+                                      NK_ARM("two/clz", jet_clz),
                                       NK_ARM("two/con", jet_con),
+                                      NK_ARM("two/ctz", jet_ctz),
                                       NK_ARM("two/cut", jet_cut),
                                       NK_ARM("two/dis", jet_dis),
                                       NK_ARM("two/dor", jet_dor),
                                       NK_ARM("two/end", jet_end),
                                       NK_ARM("two/gor", jet_gor),
+                                      NK_ARM("two/ham", jet_ham),
+                                      NK_ARM("two/hew/fun", jet_hew_fun),
                                       NK_ARM("two/lsh", jet_lsh),
                                       NK_ARM("two/met", jet_met),
                                       NK_ARM("two/mix", jet_mix),
                                       NK_ARM("two/mor", jet_mor),
                                       NK_ARM("two/mug", jet_mug),
+                                      NK_ARM("two/muk", jet_muk),
+                                      NK_ARM("two/pow", jet_pow),
                                       NK_ARM("two/rap", jet_rap),
                                       NK_ARM("two/rep", jet_rep),
                                       NK_ARM("two/rev", jet_rev),
+                                      NK_ARM("two/rig", jet_rig),
                                       NK_ARM("two/rip", jet_rip),
                                       NK_ARM("two/rsh", jet_rsh),
+                                      NK_ARM("two/sew", jet_sew),
                                       NK_ARM("two/sqt", jet_sqt),
                                       NK_ARM("two/swp", jet_swp),
                                       NK_ARM("two/xeb", jet_xeb),

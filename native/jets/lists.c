@@ -55,6 +55,16 @@ static nk_status jet_weld(struct nk_machine *machine, nk_noun core, nk_noun *pro
     return nk_answer(copy_items(arena, a, length, b), product);
 }
 
+/* ++  welp: the same, and the second one may be anything. */
+static nk_status jet_welp(struct nk_machine *machine, nk_noun core, nk_noun *product) {
+    nk_noun a, b;
+    uint64_t length;
+    struct nk_arena *arena = &machine->arena;
+    if (!nk_sample_two(machine, core, &a, &b)) return NK_PUNT;
+    if (!length_of(arena, a, &length)) return NK_PUNT;
+    return nk_answer(copy_items(arena, a, length, b), product);
+}
+
 /* ++  snag: item a; a crash where the list is shorter. */
 static nk_status jet_snag(struct nk_machine *machine, nk_noun core, nk_noun *product) {
     nk_noun a, b;
@@ -127,9 +137,54 @@ static nk_status jet_zing(struct nk_machine *machine, nk_noun core, nk_noun *pro
     return nk_answer(result, product);
 }
 
+/* ++  find: where the first list stands in the second one; nothing for an
+ * empty one, and where the second runs out in the middle. */
+static nk_status jet_find(struct nk_machine *machine, nk_noun core, nk_noun *product) {
+    nk_noun needle, hay;
+    uint64_t length, size, at = 0;
+    struct nk_arena *arena = &machine->arena;
+    if (!nk_sample_two(machine, core, &needle, &hay)) return NK_PUNT;
+    if (!length_of(arena, needle, &size) || !length_of(arena, hay, &length)) {
+        return NK_PUNT;
+    }
+    if (size == 0) return nk_answer(0, product);
+    for (; at + size <= length; at++, hay = nk_tail(arena, hay)) {
+        nk_noun n = needle, h = hay;
+        while (n != 0 && nk_equal(arena, nk_head(arena, n), nk_head(arena, h))) {
+            n = nk_tail(arena, n);
+            h = nk_tail(arena, h);
+        }
+        if (n == 0) return nk_answer(nk_cons_try(arena, 0, at), product);
+    }
+    return nk_answer(0, product);
+}
+
+/* ++  need: what is in a unit. Nock says why there is nothing. */
+static nk_status jet_need(struct nk_machine *machine, nk_noun core, nk_noun *product) {
+    nk_noun unit;
+    if (!nk_sample(machine, core, &unit) || nk_is_atom(unit)) return NK_PUNT;
+    return nk_answer(nk_tail(&machine->arena, unit), product);
+}
+
+/* ++  mate: the unit that is there; both must agree, or Nock says why not. */
+static nk_status jet_mate(struct nk_machine *machine, nk_noun core, nk_noun *product) {
+    nk_noun a, b;
+    struct nk_arena *arena = &machine->arena;
+    if (!nk_sample_two(machine, core, &a, &b)) return NK_PUNT;
+    if (b == 0) return nk_answer(a, product);
+    if (a == 0) return nk_answer(b, product);
+    if (nk_is_atom(a) || nk_is_atom(b)) return NK_PUNT;
+    if (!nk_equal(arena, nk_tail(arena, a), nk_tail(arena, b))) return NK_PUNT;
+    return nk_answer(a, product);
+}
+
 const struct nk_arm nk_arms_lists[] = {NK_ARM("two/flop", jet_flop),
                                        NK_ARM("two/lent", jet_lent),
                                        NK_ARM("two/weld", jet_weld),
+                                       NK_ARM("two/welp", jet_welp),
+                                       NK_ARM("two/find", jet_find),
+                                       NK_ARM("two/need", jet_need),
+                                       NK_ARM("two/mate", jet_mate),
                                        NK_ARM("two/snag", jet_snag),
                                        NK_ARM("two/scag", jet_scag),
                                        NK_ARM("two/slag", jet_slag),

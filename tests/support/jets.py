@@ -1,0 +1,194 @@
+"""Call a jet by its path, or the Hoon that it stands for, from Python.
+
+Owns: one engine each. `Jets` builds a core that is registered under a name
+path, as a kernel would have it, whose own Nock answers PUNT: another answer
+came from the jet. `Kernel` finds the same arm in a real kernel, takes the
+%fast hint away, and runs its Nock; arms that it calls keep their jets.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from proto.jam import cue, jam
+from proto.noun import Cell, Noun, items, noun, slot
+from serf.engine import Crashed, Engine
+
+__all__ = ["CRASH", "PUNT", "Jets", "Kernel", "real_kernel"]
+
+FAST = noun("fast")
+PUNT = noun("declined", 0)
+CRASH = noun("crashed", 0)
+LAYERS = ("one", "two", "tri", "qua", "pen", "hex")
+SLAM = noun(9, 2, 10, (6, 0, 6), 0, 2)  # of [gate [sample ...]]
+
+
+def _run(engine: Engine, subject: Noun, formula: Noun) -> Noun:
+    answer = engine.nock(jam(Cell(subject, formula)), True)
+    if isinstance(answer, Crashed):
+        assert answer.mote == "exit", answer.mote
+        return CRASH
+    return cue(answer.jam)
+
+
+def _hint(name: Noun, parent: Noun, body: Noun) -> Noun:
+    return noun(11, (FAST, 1, name, parent, 0), body)
+
+
+class Jets:
+    """Jets by path."""
+
+    def __init__(self) -> None:
+        self.engine = Engine(home_size=1 << 26, nursery_size=1 << 28)
+        self._gates: dict[tuple[str, Noun], Noun] = {}
+
+    def __call__(self, path: str, sample: Noun, door: Noun = 0) -> Noun:
+        """The product, CRASH or PUNT. `door`: the sample of the door above."""
+        if (path, door) not in self._gates:
+            self._gates[path, door] = noun(8, self.gate(path, door=door), SLAM)
+        # The gate is pushed on [sample 0].
+        return _run(self.engine, Cell(sample, 0), self._gates[path, door])
+
+    def gate(self, path: str, sample: Noun = 0, door: Noun = 0) -> Noun:
+        """The formula that makes and registers the gate, and all above it."""
+        *above, name = path.split("/")
+        formula = _hint(noun("k", 138), noun(1, 0), noun((1, 0, 0), 1, 138))
+        for at, layer in enumerate(above):
+            if layer in LAYERS:
+                core = noun((1, 0, at + 1), 0, 1)
+                formula = noun(7, formula, _hint(noun(layer), noun(0, 3), core))
+            else:
+                core = noun((1, 0, at + 1), (1, door), 0, 1)
+                formula = noun(7, formula, _hint(noun(layer), noun(0, 7), core))
+        body = noun((1, 11, noun(name), 1, PUNT), (1, sample), 0, 1)
+        return noun(7, formula, _hint(noun(name), noun(0, 7), body))
+
+
+class Kernel:
+    """The arms of a real kernel, without their jets."""
+
+    def __init__(self, data: bytes) -> None:
+        self.engine = Engine(home_size=1 << 28, nursery_size=1 << 30)
+        made = self.engine.nock(jam(Cell(cue(data), noun(9, 2, 0, 1))), True)
+        assert not isinstance(made, Crashed)
+        self._layers = _layers(cue(made.jam))[: len(LAYERS)]
+        self._gates: dict[tuple[str, Noun], Noun] = {}
+
+    def __call__(self, path: str, samples: list[Noun], door: Noun = 0) -> list[Noun]:
+        """The products of the arm's own Nock, or CRASH."""
+        if (path, door) not in self._gates:
+            self._gates[path, door] = self._gate(path, door)
+        products = self._slam(self._gates[path, door], samples)
+        if products != CRASH:
+            return items(products)
+        if len(samples) == 1:
+            return [CRASH]
+        half = len(samples) // 2
+        return [*self(path, samples[:half], door), *self(path, samples[half:], door)]
+
+    def _slam(self, gate: Noun, samples: list[Noun]) -> Noun:
+        """The list of what [gate] makes of each; the layers registered first."""
+        formula: Noun = noun(1, 0)
+        for at in range(len(samples) - 1, -1, -1):
+            sample = noun(0, (8 << at) * 2 - 2)
+            formula = noun((9, 2, 10, (6, sample), 0, 6), formula)
+        axis = 2
+        for index in range(len(self._layers) - 1, -1, -1):
+            root = index == 0
+            name = noun("k", 138) if root else noun(LAYERS[index - 1])
+            hint = _hint(name, noun(1, 0) if root else noun(0, 3), noun(0, axis))
+            formula = noun(7, (hint, 0, 1), 7, (0, 3), formula)
+            axis = axis * 2 + 1
+        subject = Cell(self._layers[-1], Cell(gate, noun(samples)))
+        return _run(self.engine, subject, formula)
+
+    def has(self, path: str) -> bool:
+        """Does its library name this arm?"""
+        return self._holder(path.split("/")[1]) is not None
+
+    def _holder(self, name: str) -> tuple[Noun, int] | None:
+        for core in self._layers:
+            if name in (arms := _arms(slot(core, 2))):
+                return core, arms[name]
+        return None
+
+    def _gate(self, path: str, door: Noun) -> Noun:
+        _, *above, name = path.split("/")
+        found = self._holder((*above, name)[0])
+        assert found is not None, path
+        core, axis = found
+        if above:
+            core = _run(self.engine, core, slot(slot(core, 2), axis))
+            core = noun(slot(core, 2), door, slot(core, 7))
+            axis = _arms(slot(core, 2))[name]
+        gate = _run(self.engine, core, _without_hint(slot(slot(core, 2), axis)))
+        # Another battery: what other arms register does not find this one.
+        return noun((7, (0, 1), slot(gate, 2)), slot(gate, 3))
+
+
+def _layers(kernel: Noun) -> list[Noun]:
+    """The cores from the kernel in to its [battery kelvin] root."""
+    chain = [kernel]
+    while isinstance(chain[-1], Cell) and not isinstance(chain[-1].tail, int):
+        chain.append(chain[-1].tail)
+    return chain[::-1]
+
+
+def _arms(battery: Noun) -> dict[str, int]:
+    """The axes of the arms that make registered cores, by name."""
+    arms: dict[str, int] = {}
+    todo = [(battery, 1)]
+    while todo:
+        tree, axis = todo.pop()
+        if not isinstance(tree, Cell):
+            continue
+        if isinstance(tree.head, int):
+            hint = _find_hint(tree)
+            if hint is not None:
+                clue = slot(hint, 27)
+                name = clue.head  # type: ignore[union-attr]
+                if isinstance(name, int):
+                    arms.setdefault(_text(name), axis)
+        else:
+            todo += [(tree.head, 2 * axis), (tree.tail, 2 * axis + 1)]
+    return arms
+
+
+def _is_fast(formula: Cell) -> bool:
+    hint = slot(formula, 6)
+    return isinstance(hint, Cell) and hint.head == FAST
+
+
+def _find_hint(formula: Noun) -> Cell | None:
+    """The %fast hint that a formula's value passes through."""
+    while isinstance(formula, Cell) and isinstance(formula.tail, Cell):
+        if formula.head == 11 and _is_fast(formula):
+            return formula
+        if formula.head not in (7, 8, 11):
+            return None
+        formula = formula.tail.tail
+    return None
+
+
+def _without_hint(formula: Noun) -> Noun:
+    assert isinstance(formula, Cell)
+    assert isinstance(formula.tail, Cell)
+    if formula.head == 11 and _is_fast(formula):
+        return formula.tail.tail
+    return noun(formula.head, formula.tail.head, _without_hint(formula.tail.tail))
+
+
+def _text(cord: int) -> str:
+    return cord.to_bytes((cord.bit_length() + 7) // 8, "little").decode("latin-1")
+
+
+def real_kernel() -> Kernel:
+    """The kernel that TREADLE_REAL_KERNELS leads to (a folder that holds
+    hoonc.jam); skips the test where it is not set."""
+    folder = os.environ.get("TREADLE_REAL_KERNELS")
+    if not folder:
+        pytest.skip("no real kernel: set TREADLE_REAL_KERNELS to hoonc.jam's folder")
+    return Kernel((Path(folder) / "hoonc.jam").read_bytes())
