@@ -36,9 +36,9 @@ struct nk_jets {
     size_t counter_count;
 };
 
-static const struct nk_arm *const families[] = {nk_arms_arithmetic, nk_arms_bits,
-                                                nk_arms_lists,      nk_arms_serial,
-                                                nk_arms_text,       nk_arms_virtual};
+static const struct nk_arm *const families[] = {
+    nk_arms_arithmetic, nk_arms_bits, nk_arms_floats, nk_arms_lists,
+    nk_arms_serial,     nk_arms_text, nk_arms_virtual};
 #define FAMILY_COUNT (sizeof families / sizeof *families)
 
 /* ---- arms by path ---- */

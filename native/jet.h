@@ -52,6 +52,7 @@ struct nk_arm {
 /* The families, each ended by an arm without a path. */
 extern const struct nk_arm nk_arms_arithmetic[];
 extern const struct nk_arm nk_arms_bits[];
+extern const struct nk_arm nk_arms_floats[];
 extern const struct nk_arm nk_arms_lists[];
 extern const struct nk_arm nk_arms_serial[];
 extern const struct nk_arm nk_arms_text[];
