@@ -42,7 +42,7 @@ from king.drivers.wire import ovum, ovum_of_jam, read_small
 from king.errors import TreadleError
 from king.event import Effect, Fact, Failure, Outcome, Ovum
 from king.log_thread import LogThread
-from king.lord import Death, Lord, SerfSpec
+from king.lord import Death, Lord, SerfSpec, handshake_s
 from king.maintain import keep_saving
 from king.pier import Pier, open_pier
 from king.pipeline import Ask, Limits, Pipeline, Poke, head_time
@@ -292,7 +292,7 @@ class _Ship:
             event_max=self.pier.log.last,
             verify=verify,
             lock_fd=self.pier.lock_descriptor,
-            handshake_s=600.0 if verify else 60.0,
+            handshake_s=handshake_s(self.layout.image),
         )
 
     async def _spawn(self, verify: bool) -> Lord:

@@ -5,7 +5,7 @@ Invariants: frames are whole in one buffer and written by one writer; the
     reader only reads, parses and hands on; nothing here waits for the log. A
     peer that breaks framing, grammar or protocol is killed: it is dead, with
     a cause. A `Lord` never raises out of its tasks: see `dead` and `death`.
-Limits: frames as in proto.frame; `HANDSHAKE_S` until Ripe.
+Limits: frames as in proto.frame; `handshake_s` until Ripe.
 
 Spawn is by exec, never fork (an open LMDB environment must not cross one).
 The serf gets a session of its own (^C at the terminal is the king's), the
@@ -34,7 +34,7 @@ from proto.codec import PleaReader, pack_writs
 from proto.errors import ProtoError
 from proto.message import PROTOCOL, Exit, Flog, Plea, Ripe, Slog, Writ
 
-__all__ = ["Death", "Lord", "SerfSpec", "StartFailed"]
+__all__ = ["Death", "Lord", "SerfSpec", "StartFailed", "handshake_s"]
 
 SERF_COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "serf")
 """Tests put another here."""
@@ -43,6 +43,9 @@ READ_SIZE = 1 << 16
 """Larger buffers would come fresh from the system, each time: 16 us a read."""
 F_SETPIPE_SZ = 1031
 HANDSHAKE_S = 60.0
+VERIFY_BYTES_S = 16 << 20
+"""A serf may have to read its whole image before it speaks (by --verify, or
+because a superblock is torn): no disk is slower than this."""
 FRAME_MESSAGES = 512
 FRAME_BYTES = 8 << 20
 """A frame is cut here, so that the serf starts on it before we are done."""
@@ -66,6 +69,14 @@ class SerfSpec:
     options: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
     handshake_s: float = HANDSHAKE_S
+
+
+def handshake_s(image: Path) -> float:
+    """How long a serf of this image may take until its first words."""
+    try:
+        return HANDSHAKE_S + image.stat().st_size / VERIFY_BYTES_S
+    except OSError:
+        return HANDSHAKE_S
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from king.config import ReplayOptions
 from king.disk import explain_disk, sync_directory
 from king.errors import EXIT_FAULT, TreadleError
 from king.log_thread import LogThread
-from king.lord import Lord, SerfSpec, StartFailed
+from king.lord import Lord, SerfSpec, StartFailed, handshake_s
 from king.pier import Pier, open_pier
 from king.released import ReleasedMark
 from proto.message import Bail, Play, Played, Plea, Row, Save, Saved, Stuck
@@ -478,7 +478,7 @@ async def _play_through(
         log=pier.identity,
         event_max=pier.log.last,
         lock_fd=pier.lock_descriptor,
-        handshake_s=600,
+        handshake_s=handshake_s(image),
     )
 
     lords: list[Lord] = []
