@@ -172,10 +172,15 @@ class Rig:
 
 @asynccontextmanager
 async def open_rig(
-    folder: Path, log: Any = None, *, limits: Limits | None = None, **settings: Any
+    folder: Path,
+    log: Any = None,
+    *,
+    limits: Limits | None = None,
+    kind: type[Rig] = Rig,
+    **settings: Any,
 ) -> AsyncIterator[Rig]:
     """A running rig; `settings` are attributes set before the start."""
-    rig = Rig(folder, log or MemoryLog(Meta(0, True, 0)), limits=limits)
+    rig = kind(folder, log or MemoryLog(Meta(0, True, 0)), limits=limits)
     for name, value in settings.items():
         setattr(rig, name, value)
     async with trio.open_nursery() as nursery:
