@@ -17,6 +17,14 @@
 #define CACHE_MAX 12u
 #define OUTLINE (1u << 16) /* words of code, then subformulas go out of line */
 #define PROGRAMS_MAX 4096u /* of the nursery, before the idle ones go */
+#ifndef NK_TINY
+#define TASKS_MAX (1u << 20)
+#define PROGRAM_BYTES_MAX (1ull << 30)
+#else
+#define TASKS_MAX (1u << 10)
+#define PROGRAM_BYTES_MAX (16ull << 20)
+#endif
+#define POLL_STEPS 8192u /* of a compilation, between two polls */
 #define NONE UINT32_MAX
 
 /* ---- tables ---- */
@@ -300,11 +308,17 @@ static int verdict(const struct nk_code *c, nk_noun f) {
 
 /* Decide about [root] and all its subformulas. A 6 needs only one of its
  * branches to be well-formed: the other one crashes where it is taken. */
-static bool check_formula(struct nk_code *c, nk_noun root) {
+static nk_status check_formula(struct nk_code *c, struct nk_arena *arena,
+                               nk_noun root) {
+    uint32_t steps = 0;
     seen_clear(c);
     c->checks_count = 0;
     *ADD(c, checks) = root;
     while (c->checks_count != 0) {
+        if (++steps % POLL_STEPS == 0) {
+            nk_status status = nk_arena_poll(arena);
+            if (status != NK_OK) return status;
+        }
         nk_noun f = c->checks[c->checks_count - 1];
         if (verdict(c, f) >= 0) {
             c->checks_count--;
@@ -333,7 +347,7 @@ static bool check_formula(struct nk_code *c, nk_noun root) {
         c->seen_count++;
         c->checks_count--;
     }
-    return verdict(c, root) == 1;
+    return verdict(c, root) == 1 ? NK_OK : NK_EXIT;
 }
 
 /* ---- registers and cache ---- */
@@ -1025,7 +1039,7 @@ static void eval(struct nk_code *c, const struct task *task) {
         deliver_operand(c, task->want, (struct operand){true, 0, rest});
         return;
     }
-    if (c->words_count > OUTLINE) {
+    if (c->words_count > OUTLINE || c->tasks_count > TASKS_MAX) {
         uint32_t code = materialise(c, (struct operand){true, 0, f});
         if (!task->lose) reg_gain(c, s);
         emit_jump_off(c, NK_OP_NOCK, NK_OP_TNOCK, 0, s, code, task->want);
@@ -1546,17 +1560,19 @@ static struct nk_program *program_new(struct nk_code *c, nk_noun formula) {
     program->calls = copy_of(c->calls, c->calls_count, sizeof(struct nk_live), &bytes);
     program->call_count = (uint32_t)c->calls_count;
     program->dead = copy_of(c->dead, c->dead_count, sizeof(uint32_t), &bytes);
+    program->dead_count = (uint32_t)c->dead_count;
     c->bytes += bytes;
     c->compiled++;
     return program;
 }
 
 static void program_free(struct nk_code *c, struct nk_program *program) {
-    c->bytes -=
-        sizeof *program + 8 + program->code_count * 4ull +
-        program->literal_count * sizeof(nk_noun) +
-        program->site_count * sizeof(struct nk_site) +
-        (program->point_count + (uint64_t)program->call_count) * sizeof(struct nk_live);
+    c->bytes -= sizeof *program + 8 + program->code_count * 4ull +
+                program->literal_count * sizeof(nk_noun) +
+                program->site_count * sizeof(struct nk_site) +
+                (program->point_count + (uint64_t)program->call_count) *
+                    sizeof(struct nk_live) +
+                program->dead_count * sizeof(uint32_t);
     free((struct nk_program **)(void *)program->code - 1);
     free(program->literals);
     free(program->sites);
@@ -1576,35 +1592,48 @@ static void start_over(struct nk_code *c) {
     c->registers = 0;
 }
 
-static struct nk_program *compile(struct nk_code *c, const struct nk_arena *arena,
-                                  nk_noun formula) {
+static nk_status compile(struct nk_code *c, struct nk_arena *arena, nk_noun formula,
+                         struct nk_program **program) {
+    uint32_t steps = 0;
     c->arena = arena;
     start_over(c);
     uint32_t subject = reg_new(c);
-    if (!check_formula(c, formula)) {
+    nk_status status = check_formula(c, arena, formula);
+    if (status == NK_EXIT) {
         emit(c, NK_OP_BAIL);
-        return program_new(c, formula);
+        *program = program_new(c, formula);
+        return NK_OK;
     }
+    if (status != NK_OK) return status;
     eval_later(c, formula, subject, true, (struct want){WANT_TAIL, 0});
     while (c->tasks_count != 0) {
         struct task task = c->tasks[--c->tasks_count];
         run_task(c, &task);
+        if (++steps % POLL_STEPS == 0) {
+            status = nk_arena_poll(arena);
+            if (status != NK_OK) return status;
+        }
     }
     NK_ASSERT(c->operands_count == 0);
-    return program_new(c, formula);
+    *program = program_new(c, formula);
+    return NK_OK;
 }
 
-struct nk_program *nk_code_get(struct nk_code *code, struct nk_arena *arena,
-                               nk_noun formula) {
-    if (!nk_is_cell(formula)) return NULL;
+nk_status nk_code_get(struct nk_code *code, struct nk_arena *arena, nk_noun formula,
+                      struct nk_program **out) {
+    if (!nk_is_cell(formula)) return NK_EXIT;
     bool durable = nk_is_durable(arena, formula);
     struct table *table = durable ? &code->home : &code->nursery;
     struct nk_program *program = *table_find(table, formula);
-    if (program != NULL) return program;
-    program = compile(code, arena, formula);
-    table_put(table, program);
-    if (!durable) *ADD(code, young) = program;
-    return program;
+    if (program == NULL) {
+        if (code->bytes > PROGRAM_BYTES_MAX) return NK_MEME;
+        nk_status status = compile(code, arena, formula, &program);
+        if (status != NK_OK) return status;
+        table_put(table, program);
+        if (!durable) *ADD(code, young) = program;
+    }
+    *out = program;
+    return NK_OK;
 }
 
 struct nk_program *nk_code_stub(struct nk_code *code, const uint32_t *words,
@@ -1694,7 +1723,7 @@ static void forget_listed(struct nk_code *code) {
 }
 
 bool nk_code_crowded(const struct nk_code *code) {
-    return code->young_count > PROGRAMS_MAX;
+    return code->young_count > PROGRAMS_MAX || code->bytes > PROGRAM_BYTES_MAX / 2;
 }
 
 void nk_code_trace(struct nk_code *code, struct nk_arena *arena, nk_root_visit visit,
@@ -1732,6 +1761,18 @@ void nk_code_moved(struct nk_code *code) {
     }
 }
 
+/* Nothing runs: all of home's programs can be compiled again. */
+static void drop_home(struct nk_code *code) {
+    for (size_t i = 0; i < code->home.capacity; i++) {
+        if (code->home.slots[i] != NULL) program_free(code, code->home.slots[i]);
+    }
+    table_clear(&code->home);
+    for (size_t i = 0; i < code->stubs_count; i++) {
+        for (uint32_t k = 0; k < code->stubs[i]->site_count; k++)
+            forget_site(&code->stubs[i]->sites[k]);
+    }
+}
+
 void nk_code_drop_nursery(struct nk_code *code) {
     forget_listed(code);
     for (size_t i = 0; i < code->young_count; i++)
@@ -1739,6 +1780,7 @@ void nk_code_drop_nursery(struct nk_code *code) {
     code->young_count = 0;
     code->traced = 0;
     if (code->nursery.count != 0) table_clear(&code->nursery);
+    if (code->bytes > PROGRAM_BYTES_MAX / 2) drop_home(code);
 }
 
 void nk_code_forget_sites(struct nk_code *code) {

@@ -15,8 +15,9 @@
  * collection. So an address never meets another formula's program.
  *
  * Owns: programs, their tables and sites.
- * Limits: a formula whose code outgrows OUTLINE words continues in programs
- * of their own, compiled when they are first reached.
+ * Limits: a formula whose code outgrows OUTLINE words (or its compilation
+ * TASKS_MAX tasks) continues in programs of their own, compiled when they are
+ * first reached. All programs together: PROGRAM_BYTES_MAX.
  */
 #ifndef NK_CODE_H
 #define NK_CODE_H
@@ -60,7 +61,10 @@ struct nk_program {
     uint32_t *dead;
     uint32_t point_count;
     uint32_t call_count;
-    bool active; /* scratch: found on the stack */
+    uint32_t dead_count;
+    bool active;         /* scratch: found on the stack */
+    uint32_t name;       /* for the profile (probe.h); 0: not known */
+    uint32_t name_tried; /* registered locations when it was looked for */
 };
 
 struct nk_code;
@@ -68,10 +72,12 @@ struct nk_code;
 struct nk_code *nk_code_new(void);
 void nk_code_free(struct nk_code *code);
 
-/* The program of a formula; NULL for an atom, which has none. A malformed
- * formula has one that crashes. */
-struct nk_program *nk_code_get(struct nk_code *code, struct nk_arena *arena,
-                               nk_noun formula);
+/* The program of a formula. A malformed formula has one that crashes;
+ * NK_EXIT: an atom, which has none. NK_MEME: programs take all the memory
+ * that they may; what a collection leaves may do. Other: the arena's poll
+ * said so while a large formula was compiled. */
+nk_status nk_code_get(struct nk_code *code, struct nk_arena *arena, nk_noun formula,
+                      struct nk_program **program);
 
 /* A program written by hand, for the machine's own use. Lives forever. */
 struct nk_program *nk_code_stub(struct nk_code *code, const uint32_t *words,

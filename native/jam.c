@@ -452,7 +452,9 @@ static bool jam_direct(struct nk_jammer *jammer, nk_noun n) {
     return out_direct(jammer, n);
 }
 
-enum answer { DONE, DESCEND, NO_MEMORY, VAIN };
+enum answer { DONE, DESCEND, NO_MEMORY, VAIN, STOPPED };
+
+#define POLL_CELLS 65536u
 
 /* Steps of vain comparison that are too many, beside what was jammed. */
 #define VAIN_MAX 65536u
@@ -486,6 +488,7 @@ static enum answer jam_box(struct nk_jammer *jammer, struct nk_arena *arena,
 
 static enum answer jam(struct nk_jammer *jammer, struct nk_arena *arena, nk_noun n) {
     size_t todo = 0;
+    uint32_t cells = 0;
     jammer->bytes_count = 0;
     jammer->word = 0;
     jammer->word_bits = 0;
@@ -499,6 +502,9 @@ static enum answer jam(struct nk_jammer *jammer, struct nk_arena *arena, nk_noun
             enum answer answer = jam_box(jammer, arena, n);
             if (answer == NO_MEMORY || answer == VAIN) return answer;
             if (answer == DESCEND) {
+                if (++cells % POLL_CELLS == 0 && nk_arena_poll(arena) != NK_OK) {
+                    return STOPPED;
+                }
                 const struct nk_cell *cell = nk_cell_at(arena, n);
                 if (!todo_push(jammer, &todo, cell->tail)) return NO_MEMORY;
                 prefetch_slot(jammer, arena, cell->tail);
@@ -521,6 +527,7 @@ nk_status nk_jam(struct nk_jammer *jammer, struct nk_arena *arena, nk_noun n,
         answer = represent(jammer, arena, n) ? jam(jammer, arena, n) : NO_MEMORY;
         forget_representatives(jammer);
     }
+    if (answer == STOPPED) return NK_INTR;
     if (answer != DONE) return NK_MEME;
     memcpy(jammer->bytes + jammer->bytes_count, &jammer->word, 8);
     *bytes = jammer->bytes;
@@ -707,6 +714,7 @@ static nk_status cue(struct nk_jammer *jammer, struct nk_arena *arena,
                      struct reader *reader, nk_noun *out_noun, const char **why) {
     struct block_index index = {0, 0};
     size_t depth = 0;
+    uint32_t cells = 0;
     for (;;) {
         uint64_t start = reader->at;
         nk_noun n = NK_NONE;
@@ -726,6 +734,10 @@ static nk_status cue(struct nk_jammer *jammer, struct nk_arena *arena,
             }
             jammer->open[depth++] = (struct open_cell){jammer->entry_count, NK_NONE};
             if (!entry_add(jammer, NK_NONE, start)) return NK_MEME;
+            if (NK_UNLIKELY(++cells % POLL_CELLS == 0)) {
+                status = nk_arena_poll(arena);
+                if (status != NK_OK) return status;
+            }
             reader->at += 2;
             continue;
         } else {

@@ -1,6 +1,7 @@
 /* See jet.h. Locations are few (hundreds); batteries are found by mug. */
 #include "jet.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,10 +22,10 @@ struct location {
     char path[PATH_MAX_SIZE];
 };
 
-struct counter {
-    const struct nk_arm *arm;
-    uint64_t hits, misses;
-};
+static const struct nk_arm *const families[] = {
+    nk_arms_arithmetic, nk_arms_bits, nk_arms_floats, nk_arms_lists,
+    nk_arms_serial,     nk_arms_text, nk_arms_virtual};
+#define FAMILY_COUNT (sizeof families / sizeof *families)
 
 struct nk_jets {
     struct location *locations;
@@ -32,14 +33,10 @@ struct nk_jets {
     size_t committed;  /* those that home's cold noun holds */
     uint32_t *buckets; /* by mug of the battery: the newest such location */
     size_t bucket_count;
-    struct counter *counters;
+    struct nk_arm_counts *counters;
     size_t counter_count;
+    size_t family_ends[FAMILY_COUNT]; /* places in [counters] */
 };
-
-static const struct nk_arm *const families[] = {
-    nk_arms_arithmetic, nk_arms_bits, nk_arms_floats, nk_arms_lists,
-    nk_arms_serial,     nk_arms_text, nk_arms_virtual};
-#define FAMILY_COUNT (sizeof families / sizeof *families)
 
 /* ---- arms by path ---- */
 
@@ -336,32 +333,55 @@ const struct nk_arm *nk_jets_sham(struct nk_machine *machine, nk_noun name) {
 
 /* ---- counters ---- */
 
-void nk_jets_count(struct nk_jets *jets, const struct nk_arm *arm, bool hit) {
+struct nk_arm_counts *nk_jets_counts(struct nk_jets *jets, const struct nk_arm *arm) {
     size_t first = 0;
     for (size_t f = 0; f < FAMILY_COUNT; f++) {
-        size_t size = 0;
-        while (families[f][size].path != NULL)
-            size++;
-        if (arm >= families[f] && arm < families[f] + size) {
-            struct counter *counter =
-                &jets->counters[first + (size_t)(arm - families[f])];
-            counter->hits += hit;
-            counter->misses += !hit;
-            return;
+        size_t end = jets->family_ends[f];
+        if (arm >= families[f] && arm < families[f] + (end - first)) {
+            return &jets->counters[first + (size_t)(arm - families[f])];
         }
-        first += size;
+        first = end;
     }
+    NK_ASSERT(!"an arm of no family");
+    return NULL;
 }
 
 size_t nk_jets_arm_count(const struct nk_jets *jets) {
     return jets->counter_count;
 }
 
-const struct nk_arm *nk_jets_arm(const struct nk_jets *jets, size_t index,
-                                 uint64_t *hits, uint64_t *misses) {
-    *hits = jets->counters[index].hits;
-    *misses = jets->counters[index].misses;
-    return jets->counters[index].arm;
+const struct nk_arm_counts *nk_jets_arm(const struct nk_jets *jets, size_t index) {
+    return &jets->counters[index];
+}
+
+size_t nk_jets_known_count(const struct nk_jets *jets) {
+    return jets->count;
+}
+
+bool nk_jets_name(struct nk_machine *machine, nk_noun core, uint64_t axis, char *out,
+                  size_t size) {
+    struct nk_jets *jets = machine->jets;
+    uint32_t chain[16];
+    size_t depth = 0, at = 0;
+    for (uint32_t i = locate(machine, core); i != NONE && depth < 16;
+         i = jets->locations[i].parent) {
+        chain[depth++] = i;
+    }
+    if (depth == 0) return false;
+    out[0] = 0;
+    while (depth-- > 0) {
+        char name[PATH_MAX_SIZE];
+        const struct location *location = &jets->locations[chain[depth]];
+        if (!name_text(&machine->arena, location->name, name, sizeof name)) continue;
+        for (char *c = name; *c != 0; c++) {
+            if (*c == ';') *c = '_'; /* the profile's own */
+        }
+        int n = snprintf(out + at, size - at, "%s%s", at == 0 ? "" : "/", name);
+        at += n < 0 ? 0 : (size_t)n;
+        if (at >= size) return true;
+    }
+    if (axis != 2) snprintf(out + at, size - at, "+%llu", (unsigned long long)axis);
+    return true;
 }
 
 struct nk_jets *nk_jets_new(void) {
@@ -377,6 +397,7 @@ struct nk_jets *nk_jets_new(void) {
     for (size_t f = 0; f < FAMILY_COUNT; f++) {
         for (const struct nk_arm *arm = families[f]; arm->path != NULL; arm++)
             jets->counters[at++].arm = arm;
+        jets->family_ends[f] = at;
     }
     return jets;
 }

@@ -81,11 +81,27 @@ const struct nk_arm *nk_jets_sham(struct nk_machine *machine, nk_noun name);
 /* The axis that the core's registration gave to hook [name]; 0 if none. */
 nk_noun nk_jets_hook(struct nk_machine *machine, nk_noun core, nk_noun name);
 
-/* Counters, per arm. */
-void nk_jets_count(struct nk_jets *jets, const struct nk_arm *arm, bool hit);
+/* Counters, per arm. A hit that was checked (probe.h) is counted again. */
+struct nk_arm_counts {
+    const struct nk_arm *arm;
+    uint64_t hits, misses, checked, unchecked, wrong;
+};
+struct nk_arm_counts *nk_jets_counts(struct nk_jets *jets, const struct nk_arm *arm);
+static inline void nk_jets_count(struct nk_jets *jets, const struct nk_arm *arm,
+                                 bool hit) {
+    struct nk_arm_counts *counts = nk_jets_counts(jets, arm);
+    counts->hits += hit;
+    counts->misses += !hit;
+}
 size_t nk_jets_arm_count(const struct nk_jets *jets);
-const struct nk_arm *nk_jets_arm(const struct nk_jets *jets, size_t index,
-                                 uint64_t *hits, uint64_t *misses);
+const struct nk_arm_counts *nk_jets_arm(const struct nk_jets *jets, size_t index);
+
+/* What people call the arm at [axis] of this core: its names from the root
+ * on, and the axis if it is not 2. False: it was never registered. [known]
+ * counts the registrations so far. */
+bool nk_jets_name(struct nk_machine *machine, nk_noun core, uint64_t axis, char *out,
+                  size_t size);
+size_t nk_jets_known_count(const struct nk_jets *jets);
 
 /* The event's end. [collect] appends the address of every noun slot that
  * must be promoted; [pending] makes the new cold noun (NK_MEME: no room). */

@@ -34,6 +34,7 @@ struct table {
     uint32_t hand;
     uint32_t *young; /* entries made since the last collection or commit */
     uint32_t young_count;
+    uint64_t hits, misses;
 };
 
 struct nk_memo {
@@ -155,11 +156,14 @@ enum nk_memo_kind nk_memo_kind(const struct nk_arena *arena, nk_noun clue) {
 nk_noun nk_memo_get(struct nk_machine *machine, enum nk_memo_kind kind,
                     uint64_t context, nk_noun subject, nk_noun formula) {
     struct table *table = &machine->memo->tables[kind];
+    table->misses++;
     if (table->live == 0) return NK_NONE;
     uint32_t hash = hash_of(&machine->arena, subject, formula);
     struct entry *entry = find(&machine->arena, table, hash, context, subject, formula);
     if (entry == NULL) return NK_NONE;
     entry->used = true;
+    table->misses--;
+    table->hits++;
     return entry->product;
 }
 
@@ -189,6 +193,12 @@ void nk_memo_clear(struct nk_memo *memo, enum nk_memo_kind kind) {
 
 size_t nk_memo_count(const struct nk_memo *memo, enum nk_memo_kind kind) {
     return memo->tables[kind].live;
+}
+
+void nk_memo_counts(const struct nk_memo *memo, enum nk_memo_kind kind, uint64_t *hits,
+                    uint64_t *misses) {
+    *hits = memo->tables[kind].hits;
+    *misses = memo->tables[kind].misses;
 }
 
 /* ---- across events ---- */

@@ -42,6 +42,10 @@ void nk_memo_put(struct nk_machine *machine, enum nk_memo_kind kind, uint64_t co
 void nk_memo_clear(struct nk_memo *memo, enum nk_memo_kind kind);
 size_t nk_memo_count(const struct nk_memo *memo, enum nk_memo_kind kind);
 
+/* How often a table was asked, and had the answer. */
+void nk_memo_counts(const struct nk_memo *memo, enum nk_memo_kind kind, uint64_t *hits,
+                    uint64_t *misses);
+
 /* The event's end, as in jet.h. */
 nk_status nk_memo_pending(struct nk_machine *machine, nk_noun *cache);
 size_t nk_memo_slots(struct nk_memo *memo, nk_noun **slots);

@@ -28,7 +28,9 @@
 #include "code.h"
 #include "cord.h"
 #include "jet.h"
+#include "mug.h"
 #include "memo.h"
+#include "probe.h"
 
 #ifndef NK_TINY
 #define STACK_SIZE (8ull << 30)
@@ -40,7 +42,11 @@
 #define MARKS_MAX (1u << 20)
 #define NO_MARK UINT32_MAX
 
-enum mark_kind { MARK_MINK, MARK_SCRY };
+enum mark_kind { MARK_MINK, MARK_SCRY, MARK_CHECK };
+
+/* A check of a jet: first what stands for the arm runs (CHECK), then the
+ * arm's own Nock (RECHECK). What the first gave is what goes on. */
+enum check_phase { CHECK_JET, CHECK_NOCK };
 
 struct mark {
     enum mark_kind kind;
@@ -48,8 +54,13 @@ struct mark {
     uint32_t owner;     /* scry: the mark of the mink whose handler runs */
     uint64_t *base;     /* mink: the frame that goes on */
     const uint32_t *ip; /* and where, after a crash */
-    nk_noun gate;       /* mink: its handler */
-    nk_noun trace;      /* outside */
+    nk_noun gate;       /* mink: its handler. check: what the jet gave */
+    enum check_phase phase;
+    nk_status status;         /* check: how the jet ended */
+    const struct nk_arm *arm; /* check */
+    nk_noun core;             /* check */
+    nk_noun jet_trace;        /* check: of the jet's crash */
+    nk_noun trace;            /* outside */
     nk_noun loops;
     uint64_t context;
     uint64_t deadline_ns;
@@ -68,8 +79,11 @@ struct nk_stack {
     nk_noun loops;  /* [subject formula] pairs under %loop */
     nk_noun result; /* between an unwinding and UNWOUND */
     nk_noun result_tag;
-    uint64_t grown; /* bytes of the stack that may have been touched */
-    struct nk_program *nock_stub, *slam_stub;
+    uint64_t grown;     /* bytes of the stack that may have been touched */
+    uint32_t checking;  /* marks that check, in their second phase */
+    int64_t check_left; /* instructions */
+    const struct nk_arm *to_check;
+    struct nk_program *nock_stub, *slam_stub, *check_stub;
     struct nk_program *builtins[NK_BUILTIN_COUNT];
     struct nk_root_source source;
     struct nk_home_source home_source;
@@ -132,6 +146,8 @@ static void trace_roots(void *context, struct nk_arena *arena, nk_root_visit vis
         visit(arena, &stack->marks[i].gate);
         visit(arena, &stack->marks[i].trace);
         visit(arena, &stack->marks[i].loops);
+        visit(arena, &stack->marks[i].core);
+        visit(arena, &stack->marks[i].jet_trace);
     }
     nk_jets_trace(machine->jets, arena, visit);
     nk_memo_trace(machine->memo, arena, visit);
@@ -159,6 +175,11 @@ static bool purge_home(void *context, const struct nk_home *home, size_t *cursor
 #define PATH_13 13u
 #define PATH_24 17u
 #define PATH_25 25u
+/* Places in the program that checks a jet: after the jet; the answer; the
+ * Nock, where the jet declined. */
+#define CHECK_AFTER 15u
+#define CHECK_ANSWER 31u
+#define CHECK_DECLINED 33u
 /* The pieces of a loop over a list: 23 words, then 9, then 8. */
 #define LIST_START                                                                     \
     ZERO(1), ZERO(2), ZERO(3), ZERO(4), ZERO(5), NK_OP_LDP, 1, 0, PATH_12, NK_OP_LDP,  \
@@ -180,6 +201,42 @@ static void make_stubs(struct nk_machine *machine) {
     const uint32_t slam[] = {NK_OP_SLAM, 0, 0, 1, 0, 0, 0, 8, NK_OP_HALT, 0};
     stack->nock_stub = STUB(nock, 2);
     stack->slam_stub = STUB(slam, 2);
+    /* r0 core, r1 what the jet gave, r2 the arm's formula, r3 its product */
+    const uint32_t check[] = {ZERO(1),
+                              ZERO(2),
+                              ZERO(3),
+                              NK_OP_CHECK,
+                              0,
+                              1,
+                              4,
+                              0,
+                              CHECK_AFTER,
+                              NK_OP_LD2,
+                              2,
+                              0,
+                              NK_OP_RECHECK,
+                              1,
+                              NK_OP_NOCK,
+                              0,
+                              0,
+                              2,
+                              3,
+                              4,
+                              0,
+                              28,
+                              NK_OP_CHECKED,
+                              1,
+                              3,
+                              NK_OP_RET,
+                              1,
+                              NK_OP_LD2,
+                              2,
+                              0,
+                              NK_OP_TNOCK,
+                              0,
+                              0,
+                              2};
+    stack->check_stub = STUB(check, 4);
     const uint32_t mink[] = {ZERO(1),
                              ZERO(2),
                              ZERO(3),
@@ -342,6 +399,8 @@ static void make_stubs(struct nk_machine *machine) {
 #undef JUMP
 #undef LIST_END
 
+static nk_status poll_arena(void *machine);
+
 nk_status nk_machine_open(struct nk_machine *machine, uint64_t home_size,
                           uint64_t nursery_size) {
     memset(machine, 0, sizeof *machine);
@@ -375,6 +434,8 @@ nk_status nk_machine_open(struct nk_machine *machine, uint64_t home_size,
     machine->code = nk_code_new();
     machine->jets = nk_jets_new();
     machine->memo = nk_memo_new();
+    machine->arena.poll = poll_arena;
+    machine->arena.poll_context = machine;
     make_stubs(machine);
     stack->source = (struct nk_root_source){trace_roots, roots_moved, machine, NULL};
     nk_root_source_add(&machine->arena, &stack->source);
@@ -389,6 +450,7 @@ void nk_machine_close(struct nk_machine *machine) {
     nk_jets_free(machine->jets);
     nk_code_free(machine->code);
     nk_jammer_free(machine->jammer);
+    nk_probe_free(machine->probe);
     munmap(machine->stack->start, STACK_SIZE);
     free(machine->stack->marks);
     free(machine->stack);
@@ -431,6 +493,7 @@ void nk_machine_interrupted(struct nk_machine *machine) {
 }
 
 static nk_status poll(const struct nk_machine *machine) {
+    if (machine->arena.stopped != NK_OK) return machine->arena.stopped;
     if (machine->interrupt != NULL && machine->request != 0 &&
         atomic_load_explicit(machine->interrupt, memory_order_relaxed) ==
             machine->request) {
@@ -438,6 +501,10 @@ static nk_status poll(const struct nk_machine *machine) {
     }
     if (machine->deadline_ns != 0 && now_ns() > machine->deadline_ns) return NK_INTR;
     return NK_OK;
+}
+
+static nk_status poll_arena(void *machine) {
+    return poll(machine);
 }
 
 /* ---- rare instructions ---- */
@@ -504,7 +571,7 @@ static bool loops_has(struct nk_machine *machine, nk_noun subject, nk_noun formu
 }
 
 static void slog(struct nk_machine *machine, uint64_t priority, nk_noun tank) {
-    if (machine->slog == NULL) return;
+    if (machine->slog == NULL || machine->stack->checking != 0) return;
     machine->slog(machine->slog_context, &machine->arena, priority, tank);
 }
 
@@ -604,10 +671,26 @@ static struct mark *mark_push(struct nk_machine *machine, enum mark_kind kind) {
     return mark;
 }
 
+/* A check changes nothing that the guest could see. */
+static struct mark *mark_check(struct nk_machine *machine, uint64_t *base,
+                               nk_noun core) {
+    struct nk_stack *stack = machine->stack;
+    struct mark *mark = mark_push(machine, MARK_CHECK);
+    if (mark == NULL) return NULL;
+    stack->loops = mark->loops;
+    stack->context = mark->context;
+    mark->base = base;
+    mark->ip = stack->check_stub->code + CHECK_AFTER;
+    mark->arm = stack->to_check;
+    mark->core = core;
+    return mark;
+}
+
 /* Back to what was outside of the innermost mark. */
 static struct mark *mark_pop(struct nk_machine *machine) {
     struct nk_stack *stack = machine->stack;
     struct mark *mark = &stack->marks[--stack->mark_count];
+    stack->checking -= mark->kind == MARK_CHECK && mark->phase == CHECK_NOCK;
     stack->handler = mark->handler;
     stack->loops = mark->loops;
     stack->context = mark->context;
@@ -616,11 +699,122 @@ static struct mark *mark_pop(struct nk_machine *machine) {
     return mark;
 }
 
+/* ---- checks of jets ---- */
+
+/* From the jet to the Nock; [base] is the check's frame. */
+static void check_next(struct nk_machine *machine, struct mark *mark,
+                       nk_status status) {
+    mark->phase = CHECK_NOCK;
+    mark->status = status;
+    machine->stack->checking++;
+    machine->stack->check_left = (int64_t)machine->probe->check_steps;
+}
+
+static void check_put(struct nk_text *text, const struct nk_arena *arena,
+                      const char *who, nk_status status, nk_noun value) {
+    nk_text_put(text, "; %s ", who);
+    if (status != NK_OK) {
+        nk_text_put(text, "crashes");
+    } else {
+        nk_text_put(text, "gives %08x ", nk_mug((struct nk_arena *)arena, value));
+        nk_text_noun(text, arena, value, 200);
+    }
+}
+
+/* They differ: say so, and fail. [mark] was popped already. */
+static nk_status check_failed(struct nk_machine *machine, const struct mark *mark,
+                              nk_status status, nk_noun value) {
+    struct nk_arena *arena = &machine->arena;
+    struct nk_text text = {0};
+    nk_noun sample = nk_slot(arena, mark->core, 6);
+    nk_jets_counts(machine->jets, mark->arm)->wrong++;
+    machine->probe->mismatch_count++;
+    nk_text_put(&text, "jet-check: %s is wrong: sample ", mark->arm->path);
+    if (sample != NK_NONE) {
+        nk_text_put(&text, "%08x ", nk_mug(arena, sample));
+        nk_text_noun(&text, arena, sample, 200);
+    }
+    check_put(&text, arena, "the jet", mark->status, mark->gate);
+    check_put(&text, arena, "its Nock", status, value);
+    fprintf(stderr, "%s\n", text.data);
+    slog_text(machine, 3, text.data);
+    nk_text_free(&text);
+    return NK_FAIL;
+}
+
+/* The Nock gave [value]: is it what the jet gave? */
+static nk_status check_compare(struct nk_machine *machine, nk_noun value) {
+    struct mark mark = *mark_pop(machine);
+    if (mark.status == NK_OK && nk_equal(&machine->arena, mark.gate, value)) {
+        nk_jets_counts(machine->jets, mark.arm)->checked++;
+        return NK_OK;
+    }
+    if (machine->arena.stopped != NK_OK) return machine->arena.stopped;
+    return check_failed(machine, &mark, NK_OK, value);
+}
+
+/* The Nock took too long, or more memory than there is: back to the check
+ * that is under way, whose frame goes on with what the jet gave. NK_EXIT: it
+ * gave a crash. */
+static nk_status check_give_up(struct nk_machine *machine) {
+    struct nk_stack *stack = machine->stack;
+    struct mark mark;
+    do {
+        mark = *mark_pop(machine);
+    } while (mark.kind != MARK_CHECK || mark.phase != CHECK_NOCK);
+    nk_jets_counts(machine->jets, mark.arm)->unchecked++;
+    stack->program = stack->check_stub;
+    stack->base = mark.base;
+    stack->ip = stack->check_stub->code + CHECK_ANSWER;
+    stack->base[1] = mark.gate;
+    if (mark.status != NK_OK) machine->trace = mark.jet_trace;
+    return mark.status;
+}
+
+/* Does this bail end the check under way, as something that cannot be
+ * compared? A block does, if it is not caught within. */
+static bool is_checks_end(const struct nk_stack *stack, nk_status status) {
+    if (status == NK_EXIT || status == NK_INTR) return false;
+    if (status != NK_BLOCK) return true;
+    uint32_t at = stack->mark_count - 1;
+    while (stack->marks[at].kind != MARK_CHECK || stack->marks[at].phase != CHECK_NOCK)
+        at--;
+    return stack->handler < at;
+}
+
+/* A bail met a check, the innermost mark. NK_OK: the run goes on there. Else
+ * what is to be unwound from there. */
+static nk_status check_bail(struct nk_machine *machine) {
+    struct nk_stack *stack = machine->stack;
+    struct mark *mark = &stack->marks[stack->mark_count - 1];
+    if (mark->phase == CHECK_JET) {
+        mark->jet_trace = machine->trace;
+        machine->trace = mark->trace;
+        check_next(machine, mark, NK_EXIT);
+        stack->program = stack->check_stub;
+        stack->base = mark->base;
+        stack->ip = mark->ip;
+        stack->base[1] = 0;
+        return NK_OK;
+    }
+    struct mark popped = *mark_pop(machine);
+    if (popped.status == NK_OK) {
+        return check_failed(machine, &popped, NK_EXIT, 0);
+    }
+    nk_jets_counts(machine->jets, popped.arm)->checked++;
+    machine->trace = popped.jet_trace;
+    return NK_EXIT;
+}
+
 /* A bail: is there a virtual run that makes a value of it? Then the stack is
  * set to go on there. */
 static bool unwind(struct nk_machine *machine, nk_status status) {
     struct nk_stack *stack = machine->stack;
     struct nk_arena *arena = &machine->arena;
+    if (stack->checking != 0 && is_checks_end(stack, status)) {
+        status = check_give_up(machine);
+        if (status == NK_OK) return true;
+    }
     if (status == NK_BLOCK) {
         uint32_t owner = stack->handler;
         nk_noun path = machine->block;
@@ -630,14 +824,21 @@ static bool unwind(struct nk_machine *machine, nk_status status) {
             mark = mark_pop(machine);
         stack->result_tag = 1;
         stack->result = path;
+        stack->program = stack->builtins[NK_BUILTIN_MINK];
         stack->base = mark->base;
         stack->ip = mark->ip;
         return true;
     }
     while (status == NK_EXIT && stack->mark_count > 0) {
+        if (stack->marks[stack->mark_count - 1].kind == MARK_CHECK) {
+            status = check_bail(machine);
+            if (status == NK_OK) return true;
+            continue;
+        }
         nk_noun trace = machine->trace;
         struct mark *mark = mark_pop(machine);
         if (mark->kind == MARK_MINK) {
+            stack->program = stack->builtins[NK_BUILTIN_MINK];
             stack->result_tag = 2;
             stack->result = trace;
             stack->base = mark->base;
@@ -680,6 +881,7 @@ static void stack_rest(struct nk_stack *stack) {
     stack->loops = 0;
     stack->result = 0;
     stack->mark_count = 0;
+    stack->checking = 0;
     stack->handler = NO_MARK;
     if (stack->grown > 16 * STACK_STEP) {
         (void)madvise((char *)stack->start + STACK_STEP, stack->grown - STACK_STEP,
@@ -690,11 +892,13 @@ static void stack_rest(struct nk_stack *stack) {
 
 /* ---- calls ---- */
 
-/* Fill a site for a formula. NK_EXIT: it is an atom. */
+/* Fill a site for a formula. NK_EXIT: it is an atom; others: nk_code_get. */
 static nk_status fill_nock(struct nk_machine *machine, struct nk_site *site,
                            nk_noun formula) {
-    struct nk_program *program = nk_code_get(machine->code, &machine->arena, formula);
-    if (program == NULL) return NK_EXIT;
+    struct nk_program *program = NULL;
+    nk_status status = nk_code_get(machine->code, &machine->arena, formula, &program);
+    if (status != NK_OK) return status;
+    machine->site_fills++;
     site->key = formula;
     site->program = program;
     if (!nk_is_durable(&machine->arena, formula)) {
@@ -709,8 +913,10 @@ static nk_status fill_kick(struct nk_machine *machine, struct nk_site *site,
     struct nk_arena *arena = &machine->arena;
     nk_noun formula = nk_slot(arena, core, site->axis);
     if (formula == NK_NONE) return NK_EXIT;
-    struct nk_program *program = nk_code_get(machine->code, arena, formula);
-    if (program == NULL) return NK_EXIT;
+    struct nk_program *program = NULL;
+    nk_status status = nk_code_get(machine->code, arena, formula, &program);
+    if (status != NK_OK) return status;
+    machine->site_fills++;
     nk_noun battery = nk_head(arena, core);
     site->key = battery;
     site->program = program;
@@ -738,14 +944,128 @@ static const struct nk_arm *site_arm(struct nk_machine *machine, struct nk_site 
     return site->arm;
 }
 
-/* ---- the loop ---- */
+/* ---- the profile ---- */
+
+/* Find out once what an arm that is called is called. */
+static void name_program(struct nk_machine *machine, struct nk_program *program,
+                         nk_noun core, uint64_t axis) {
+    char name[256];
+    uint32_t known = (uint32_t)nk_jets_known_count(machine->jets) + 1;
+    if (program->name_tried == known) return;
+    program->name_tried = known;
+    if (nk_jets_name(machine, core, axis, name, sizeof name)) {
+        program->name = nk_probe_name(machine->probe, name);
+    }
+}
+
+/* The name of an entry on the trace: of a %spot, `/path:line.column`. */
+static uint32_t name_spot(struct nk_machine *machine, nk_noun entry) {
+    struct nk_arena *arena = &machine->arena;
+    struct nk_text text = {0};
+    if (!nk_is_cell(entry) || nk_head(arena, entry) != NK_CORD_4('s', 'p', 'o', 't')) {
+        return 0;
+    }
+    nk_noun path = nk_slot(arena, entry, 6), line = nk_slot(arena, entry, 28),
+            column = nk_slot(arena, entry, 29);
+    if (path == NK_NONE || line == NK_NONE || !nk_is_direct(line) ||
+        !nk_is_direct(column)) {
+        return 0;
+    }
+    for (; nk_is_cell(path); path = nk_tail(arena, path)) {
+        char knot[64];
+        nk_noun atom = nk_head(arena, path);
+        size_t size = nk_is_cell(atom) ? 0 : nk_atom_size(arena, atom);
+        if (size == 0 || size > sizeof knot) continue;
+        nk_atom_read(arena, atom, knot, size);
+        for (size_t i = 0; i < size; i++) {
+            if (knot[i] <= ' ' || knot[i] > '~' || knot[i] == ';') knot[i] = '_';
+        }
+        nk_text_put(&text, "/%.*s", (int)size, knot);
+    }
+    nk_text_put(&text, ":%llu.%llu", (unsigned long long)line,
+                (unsigned long long)column);
+    uint32_t name = nk_probe_name(machine->probe, text.data);
+    nk_text_free(&text);
+    return name;
+}
+
+/* Walks the entries of the trace from the innermost, also outside of virtual
+ * runs. */
+struct trace_walk {
+    nk_noun rest;
+    uint32_t marks, spots;
+};
+
+static nk_noun trace_next(const struct nk_machine *machine, struct trace_walk *walk) {
+    const struct nk_stack *stack = machine->stack;
+    while (!nk_is_cell(walk->rest)) {
+        if (walk->marks == 0) return NK_NONE;
+        const struct mark *mark = &stack->marks[--walk->marks];
+        /* A check leaves the trace as it is: nothing new is outside. */
+        if (mark->kind != MARK_CHECK) walk->rest = mark->trace;
+    }
+    nk_noun entry = nk_head(&machine->arena, walk->rest);
+    walk->rest = nk_tail(&machine->arena, walk->rest);
+    return entry;
+}
+
+/* Note the stack, if it is time; [leaf] is what runs outside of Nock. Walks
+ * from the innermost frame outwards, so names gather from the end. */
+static void sample(struct nk_machine *machine, const char *leaf) {
+    struct nk_probe *probe = machine->probe;
+    const struct nk_stack *stack = machine->stack;
+    uint64_t count = nk_probe_due(probe);
+    if (count == 0) return;
+    uint32_t names[NK_STACK_NAMES_MAX], at = NK_STACK_NAMES_MAX;
+    struct trace_walk walk = {machine->trace, stack->mark_count, 0};
+    if (leaf != NULL) names[--at] = nk_probe_name(probe, leaf);
+    const uint64_t *base = stack->base;
+    const struct nk_program *program = stack->program;
+    size_t spot = probe->spot_count;
+    for (;;) {
+        while (spot > 0 && probe->spots[spot - 1] >= base && at > 1) {
+            nk_noun entry = trace_next(machine, &walk);
+            uint32_t name = entry == NK_NONE ? 0 : name_spot(machine, entry);
+            if (name != 0) names[--at] = name;
+            spot--;
+        }
+        if (program->name != 0) names[--at] = program->name;
+        const uint32_t *ip = (const uint32_t *)base[-1];
+        if (ip == NULL || at <= 1) break;
+        /* Recursion is one name. */
+        if (at + 1 < NK_STACK_NAMES_MAX && names[at] == names[at + 1]) at++;
+        program = nk_code_of(ip);
+        base -= 1 + ip[-3];
+    }
+    if (at <= 1) names[0] = nk_probe_name(probe, "..."), at = 0;
+    nk_probe_add(probe, names + at, NK_STACK_NAMES_MAX - at, count);
+}
+
+/* Every WATCH_STEPS instructions. NK_PUNT: a check has had its time. */
+#define WATCH_STEPS 1024
+static nk_status look(struct nk_machine *machine) {
+    struct nk_probe *probe = machine->probe;
+    struct nk_stack *stack = machine->stack;
+    if (probe->interval_ns != 0) sample(machine, NULL);
+    if (stack->checking != 0) {
+        stack->check_left -= WATCH_STEPS;
+        if (stack->check_left < 0) return NK_PUNT;
+    }
+    return NK_OK;
+}
+
+static void note_nursery(struct nk_machine *machine) {
+    uint64_t bytes = (machine->arena.top - machine->arena.nursery_start) * 8;
+    if (bytes > machine->probe->nursery_peak) machine->probe->nursery_peak = bytes;
+}
+
+/* ---- the loop: loop.h ---- */
 
 /* Registers by the operand's place in the instruction. */
 #define REG(i) base[ip[i]]
 #define LITERAL(i) program->literals[ip[i]]
 #define HEAD(n) (((const struct nk_cell *)(memory + nk_offset(n)))->head)
 #define TAIL(n) (((const struct nk_cell *)(memory + nk_offset(n)))->tail)
-#define GO goto *labels[*ip]
 #define NEXT(words)                                                                    \
     do {                                                                               \
         ip += (words);                                                                 \
@@ -788,596 +1108,28 @@ static inline nk_noun make_cell(uint64_t *memory, uint64_t *top, nk_noun head,
 }
 #define CONS(head, tail) make_cell(memory, &top, head, tail)
 
-static nk_status run(struct nk_machine *machine, nk_noun *product) {
-    static const void *const labels[] = {
-#define NK_OPCODE_LABEL(name, words) &&op_##name,
-        NK_OPCODES(NK_OPCODE_LABEL)
-#undef NK_OPCODE_LABEL
-    };
-    struct nk_arena *arena = &machine->arena;
-    struct nk_stack *stack = machine->stack;
-    uint64_t *const memory = arena->base;
-    uint64_t top = arena->top, soft = arena->soft, need = 0;
-    uint64_t *base = stack->base;
-    const uint32_t *ip = stack->ip;
-    struct nk_program *program = stack->program;
-    int fuel = 0;
-    bool tried = false; /* a jet ran out of memory, and was tried again */
-    nk_status status = NK_OK;
-    nk_noun a, b, value;
-    struct nk_program *callee;
-    struct nk_site *site;
-    uint32_t length;
+#define RUN run
+#define WATCHED 0
+#define NAME_CALLEE()
+#define GO goto *labels[*ip]
+#include "loop.h"
+#undef RUN
+#undef WATCHED
+#undef GO
+#undef NAME_CALLEE
 
-    GO;
-
-op_HALT:
-    SAVE();
-    *product = REG(1);
-    return NK_OK;
-op_BAIL:
-    goto exit;
-op_RETK:
-    value = LITERAL(1);
-    goto give;
-op_RET:
-    value = REG(1);
-give:
-    {
-        const uint32_t *back = (const uint32_t *)base[-1];
-        base -= 1 + back[-3];
-        program = nk_code_of(back);
-        base[back[-4]] = value;
-        if (NK_UNLIKELY(base < stack->watermark)) stack->watermark = base;
-        ip = back;
-        GO;
-    }
-op_MOVE:
-    REG(1) = REG(2);
-    NEXT(3);
-op_LDK:
-    REG(1) = LITERAL(2);
-    NEXT(3);
-op_LD2:
-    a = REG(2);
-    CELL_OR_EXIT(a);
-    REG(1) = HEAD(a);
-    NEXT(3);
-op_LD3:
-    a = REG(2);
-    CELL_OR_EXIT(a);
-    REG(1) = TAIL(a);
-    NEXT(3);
-#define LOAD_TWO(name, first, second)                                                  \
-    op_##name : a = REG(2);                                                            \
-    CELL_OR_EXIT(a);                                                                   \
-    a = first(a);                                                                      \
-    CELL_OR_EXIT(a);                                                                   \
-    REG(1) = second(a);                                                                \
-    NEXT(3);
-    LOAD_TWO(LD4, HEAD, HEAD)
-    LOAD_TWO(LD5, HEAD, TAIL)
-    LOAD_TWO(LD6, TAIL, HEAD)
-    LOAD_TWO(LD7, TAIL, TAIL)
-op_LDP:
-    {
-        a = REG(2);
-        for (uint32_t path = ip[3]; path != 1; path >>= 1) {
-            CELL_OR_EXIT(a);
-            a = memory[nk_offset(a) + 1 + (path & 1)];
-        }
-        REG(1) = a;
-        NEXT(4);
-    }
-op_LDBIG:
-    a = slot_noun(arena, REG(2), LITERAL(3));
-    if (a == NK_NONE) goto exit;
-    REG(1) = a;
-    NEXT(4);
-op_CONS:
-    ROOM(3);
-    REG(1) = CONS(REG(2), REG(3));
-    NEXT(4);
-op_INC:
-    a = REG(2);
-    if (NK_LIKELY(a < NK_DIRECT_MAX)) {
-        REG(1) = a + 1;
-        NEXT(3);
-    }
-    if (nk_is_cell(a)) goto exit;
-    ROOM(nk_is_direct(a) ? 4 : 4 + nk_atom_at(arena, a)->words);
-    arena->top = top;
-    status = nk_atom_increment(arena, a, &value);
-    top = arena->top;
-    if (status != NK_OK) goto bail;
-    REG(1) = value;
-    NEXT(3);
-op_ISCELL:
-    REG(1) = nk_is_cell(REG(2)) ? 0 : 1;
-    NEXT(3);
-op_EQ:
-    a = REG(2);
-    b = REG(3);
-    REG(1) = a == b                               ? 0
-             : nk_is_direct(a) || nk_is_direct(b) ? 1
-             : nk_equal(arena, a, b)              ? 0
-                                                  : 1;
-    NEXT(4);
-op_EQK:
-    REG(1) = REG(2) == LITERAL(3) ? 0 : 1;
-    NEXT(4);
-op_JMP:
-    ip += (int32_t)ip[1];
-    GO;
-op_JNE:
-    a = REG(1);
-    b = REG(2);
-    if (a == b) NEXT(4);
-    if (NK_LIKELY(nk_is_direct(a) || nk_is_direct(b)) || !nk_equal(arena, a, b)) {
-        ip += ip[3];
-        GO;
-    }
-    NEXT(4);
-op_JNEK:
-    if (REG(1) == LITERAL(2)) NEXT(4);
-    ip += ip[3];
-    GO;
-op_JATOM:
-    if (nk_is_cell(REG(1))) NEXT(3);
-    ip += ip[2];
-    GO;
-op_JTEST:
-    a = REG(1);
-    if (a == 0) NEXT(3);
-    if (a != 1) goto exit;
-    ip += ip[2];
-    GO;
-op_EDIT2:
-    a = REG(2);
-    CELL_OR_EXIT(a);
-    ROOM(3);
-    REG(1) = CONS(REG(3), TAIL(a));
-    NEXT(4);
-op_EDIT3:
-    a = REG(2);
-    CELL_OR_EXIT(a);
-    ROOM(3);
-    REG(1) = CONS(HEAD(a), REG(3));
-    NEXT(4);
-op_EDIT6:
-    a = REG(2);
-    CELL_OR_EXIT(a);
-    b = TAIL(a);
-    CELL_OR_EXIT(b);
-    ROOM(6);
-    value = CONS(REG(3), TAIL(b));
-    REG(1) = CONS(HEAD(a), value);
-    NEXT(4);
-op_EDIT7:
-    a = REG(2);
-    CELL_OR_EXIT(a);
-    b = TAIL(a);
-    CELL_OR_EXIT(b);
-    ROOM(6);
-    value = CONS(HEAD(b), REG(3));
-    REG(1) = CONS(HEAD(a), value);
-    NEXT(4);
-op_EDITP:
-    {
-        uint32_t path = ip[4];
-        uint64_t depth = 31u - (uint64_t)__builtin_clz(path), at = top;
-        a = REG(2);
-        ROOM(depth * 3);
-        for (; path != 1; path >>= 1) {
-            CELL_OR_EXIT(a);
-            struct nk_cell *cell = (struct nk_cell *)(memory + top);
-            nk_noun child[2] = {HEAD(a), TAIL(a)};
-            nk_noun below = path < 4 ? REG(3) : (NK_CELL_TAG | (top + 3));
-            a = child[path & 1];
-            child[path & 1] = below;
-            cell->mug = 0;
-            cell->tag = 0;
-            cell->head = child[0];
-            cell->tail = child[1];
-            top += 3;
-        }
-        REG(1) = NK_CELL_TAG | at;
-        NEXT(5);
-    }
-op_EDITBIG:
-    if (!edit_depth(arena, REG(2), LITERAL(4), &need)) goto exit;
-    if (top + need > soft) goto collect;
-    arena->top = top;
-    REG(1) = edit_big(arena, REG(2), LITERAL(4), REG(3));
-    top = arena->top;
-    NEXT(5);
-
-    /* Calls. [callee] runs with subject [a]; the call's last words end at
-     * ip + length. */
-call:
-    {
-        uint64_t *frame = base + ip[length - 3] + 1;
-        if (NK_UNLIKELY(frame + callee->registers > stack->limit)) {
-            status = stack_grow(machine, frame + callee->registers);
-            if (status != NK_OK) goto bail;
-        }
-        frame[-1] = (uint64_t)(ip + length);
-        frame[0] = a;
-        base = frame;
-        program = callee;
-        ip = program->code;
-        GO;
-    }
-tail_call:
-    if (NK_UNLIKELY(base + callee->registers > stack->limit)) {
-        status = stack_grow(machine, base + callee->registers);
-        if (status != NK_OK) goto bail;
-    }
-    base[0] = a;
-    program = callee;
-    ip = program->code;
-    GO;
-
-op_NOCK:
-    FUEL_OR_POLL();
-    site = &program->sites[ip[1]];
-    a = REG(2);
-    b = REG(3);
-    if (NK_UNLIKELY(site->key != b)) {
-        status = fill_nock(machine, site, b);
-        if (status != NK_OK) goto bail;
-    }
-    callee = site->program;
-    length = 8;
-    goto call;
-op_TNOCK:
-    FUEL_OR_POLL();
-    site = &program->sites[ip[1]];
-    a = REG(2);
-    b = REG(3);
-    if (NK_UNLIKELY(site->key != b)) {
-        status = fill_nock(machine, site, b);
-        if (status != NK_OK) goto bail;
-    }
-    callee = site->program;
-    goto tail_call;
-op_KICK:
-    FUEL_OR_POLL();
-    site = &program->sites[ip[1]];
-    a = REG(2);
-    CELL_OR_EXIT(a);
-    if (NK_UNLIKELY(site->key != HEAD(a))) {
-        status = fill_kick(machine, site, a);
-        if (status != NK_OK) goto bail;
-    }
-    callee = site->program;
-    length = 7;
-    if (NK_UNLIKELY(site->jetted)) goto jet;
-    goto call;
-op_TKICK:
-    FUEL_OR_POLL();
-    site = &program->sites[ip[1]];
-    a = REG(2);
-    CELL_OR_EXIT(a);
-    if (NK_UNLIKELY(site->key != HEAD(a))) {
-        status = fill_kick(machine, site, a);
-        if (status != NK_OK) goto bail;
-    }
-    callee = site->program;
-    length = 0;
-    if (NK_UNLIKELY(site->jetted)) goto jet;
-    goto tail_call;
-op_SLAM:
-    FUEL_OR_POLL();
-    site = &program->sites[ip[1]];
-    a = REG(2);
-    CELL_OR_EXIT(a);
-    b = TAIL(a);
-    CELL_OR_EXIT(b);
-    if (NK_UNLIKELY(site->key != HEAD(a))) {
-        status = fill_kick(machine, site, a);
-        if (status != NK_OK) goto bail;
-    }
-    ROOM(6);
-    value = CONS(REG(3), TAIL(b));
-    a = CONS(HEAD(a), value);
-    callee = site->program;
-    length = 8;
-    if (NK_UNLIKELY(site->jetted)) goto jet;
-    goto call;
-op_TSLAM:
-    FUEL_OR_POLL();
-    site = &program->sites[ip[1]];
-    a = REG(2);
-    CELL_OR_EXIT(a);
-    b = TAIL(a);
-    CELL_OR_EXIT(b);
-    if (NK_UNLIKELY(site->key != HEAD(a))) {
-        status = fill_kick(machine, site, a);
-        if (status != NK_OK) goto bail;
-    }
-    ROOM(6);
-    value = CONS(REG(3), TAIL(b));
-    a = CONS(HEAD(a), value);
-    callee = site->program;
-    length = 0;
-    if (NK_UNLIKELY(site->jetted)) goto jet;
-    goto tail_call;
-
-    /* A core [a] whose battery is registered, at [site]; length 0 is a tail
-     * call. A jet changes no register, so the instruction can start again. */
-jet:
-    {
-        SAVE();
-        const struct nk_arm *arm = site_arm(machine, site, a);
-        if (arm != NULL && arm->jet == NULL) {
-            callee = stack->builtins[arm->builtin];
-            nk_jets_count(machine->jets, arm, true);
-        } else if (arm != NULL) {
-            status = arm->jet(machine, a, &value);
-            if (status == NK_MEME && !tried) {
-                tried = true;
-                top = arena->top;
-                goto collect_full;
-            }
-            tried = false;
-            nk_jets_count(machine->jets, arm, status != NK_PUNT);
-            top = arena->top;
-            if (status == NK_OK) {
-                if (length == 0) goto give;
-                base[ip[length - 4]] = value;
-                NEXT(length);
-            }
-            if (status != NK_PUNT) goto bail;
-        }
-        if (length == 0) goto tail_call;
-        goto call;
-    }
-
-op_TRACE:
-    ROOM(6);
-    value = CONS(LITERAL(1), REG(2));
-    machine->trace = CONS(value, machine->trace);
-    NEXT(3);
-op_UNTRACE:
-    machine->trace = TAIL(machine->trace);
-    NEXT(1);
-op_SLOG:
-    SAVE();
-    slog_clue(machine, REG(1));
-    top = arena->top;
-    NEXT(2);
-op_FAST:
-    SAVE();
-    if (machine->jets_enabled && nk_jets_register(machine, REG(1), REG(2))) {
-        nk_code_forget_sites(machine->code);
-    }
-    NEXT(3);
-op_MEMO:
-    {
-        enum nk_memo_kind kind = nk_memo_kind(arena, REG(2));
-        uint64_t context = kind == NK_MEMO_TRANSIENT ? stack->context : 0;
-        value = NK_NONE;
-        if (kind == NK_MEMO_TRANSIENT || stack->handler == NO_MARK) {
-            value = nk_memo_get(machine, kind, context, REG(3), LITERAL(4));
-        }
-        if (value == NK_NONE) NEXT(6);
-        REG(1) = value;
-        ip += ip[5];
-        GO;
-    }
-op_MEMOPUT:
-    {
-        enum nk_memo_kind kind = nk_memo_kind(arena, REG(2));
-        uint64_t context = kind == NK_MEMO_TRANSIENT ? stack->context : 0;
-        if (kind == NK_MEMO_TRANSIENT || stack->handler == NO_MARK) {
-            nk_memo_put(machine, kind, context, REG(3), LITERAL(4), REG(1));
-        }
-        NEXT(5);
-    }
-op_LOOP:
-    if (loops_has(machine, REG(1), LITERAL(2))) {
-        status = NK_FAIL;
-        goto bail;
-    }
-    ROOM(6);
-    value = CONS(REG(1), LITERAL(2));
-    stack->loops = CONS(value, stack->loops);
-    NEXT(3);
-op_UNLOOP:
-    stack->loops = TAIL(stack->loops);
-    NEXT(1);
-op_JINX:
-    {
-        uint64_t outer = machine->deadline_ns;
-        a = REG(2);
-        REG(1) = outer;
-        if (nk_is_atom(a)) {
-            uint64_t deadline = now_ns() + ns_of_dr(arena, a);
-            if (outer == 0 || deadline < outer) machine->deadline_ns = deadline;
-        }
-        NEXT(3);
-    }
-op_UNJINX:
-    machine->deadline_ns = REG(1);
-    NEXT(2);
-op_BOUT:
-    REG(1) = now_ns();
-    NEXT(2);
-op_UNBOUT:
-    SAVE();
-    report_time(machine, REG(1), ip[3] != 0 ? REG(2) : 0);
-    top = arena->top;
-    NEXT(4);
-op_HINT:
-    SAVE();
-    report(machine, LITERAL(1));
-    top = arena->top;
-    NEXT(2);
-op_SHAM:
-    {
-        const struct nk_arm *arm = NULL;
-        if (machine->jets_enabled) arm = nk_jets_sham(machine, REG(2));
-        if (arm == NULL) NEXT(5);
-        SAVE();
-        status = arm->jet(machine, REG(3), &value);
-        top = arena->top;
-        if (status == NK_MEME && !tried) {
-            tried = true;
-            goto collect_full;
-        }
-        tried = false;
-        nk_jets_count(machine->jets, arm, status != NK_PUNT);
-        if (status == NK_PUNT) NEXT(5);
-        if (status != NK_OK) goto bail;
-        REG(1) = value;
-        ip += ip[4];
-        GO;
-    }
-
-    /* Virtual runs. */
-op_MINK:
-    {
-        FUEL_OR_POLL();
-        a = REG(1);
-        b = REG(2);
-        callee = nk_code_get(machine->code, arena, b);
-        struct mark *mark = mark_push(machine, MARK_MINK);
-        if (mark == NULL) {
-            status = NK_OVER;
-            goto bail;
-        }
-        mark->base = base;
-        mark->ip = ip + 8 + 4;
-        mark->gate = REG(3);
-        stack->handler = stack->mark_count - 1;
-        machine->trace = 0;
-        if (callee == NULL) goto exit;
-        length = 8;
-        goto call;
-    }
-op_MINKDONE:
-    ROOM(3);
-    REG(1) = CONS(0, REG(1));
-    mark_pop(machine);
-    NEXT(2);
-op_UNWOUND:
-    ROOM(3);
-    REG(1) = CONS(stack->result_tag, stack->result);
-    stack->result = 0;
-    NEXT(2);
-op_SCRY:
-    {
-        FUEL_OR_POLL();
-        if (stack->handler == NO_MARK) goto exit;
-        ROOM(9);
-        uint32_t owner = stack->handler;
-        nk_noun gate = stack->marks[owner].gate;
-        nk_noun outer_trace = machine->trace;
-        value = CONS(REG(1), REG(2));
-        struct mark *mark = mark_push(machine, MARK_SCRY);
-        if (mark == NULL) {
-            status = NK_OVER;
-            goto bail;
-        }
-        mark->owner = owner;
-        mark->gate = 0;
-        mark->trace = outer_trace;
-        stack->handler = stack->marks[owner].handler;
-        machine->trace = 0;
-        CELL_OR_EXIT(gate);
-        b = TAIL(gate);
-        CELL_OR_EXIT(b);
-        callee = nk_code_get(machine->code, arena, HEAD(gate));
-        if (callee == NULL) goto exit;
-        value = CONS(value, TAIL(b));
-        a = CONS(HEAD(gate), value);
-        length = 7;
-        goto call;
-    }
-op_SCRYDONE:
-    {
-        /* ~: blocked; [~ ~]: no such thing, ever; [~ ~ value] */
-        ROOM(9);
-        mark_pop(machine);
-        value = REG(2);
-        if (value == 0) {
-            machine->block = REG(4);
-            status = NK_BLOCK;
-            goto bail;
-        }
-        CELL_OR_EXIT(value);
-        value = TAIL(value);
-        if (nk_is_atom(value)) {
-            b = CONS(REG(3), REG(4));
-            b = CONS(NK_CORD_4('h', 'u', 'n', 'k'), b);
-            machine->trace = CONS(b, machine->trace);
-            goto exit;
-        }
-        REG(1) = TAIL(value);
-        NEXT(5);
-    }
-op_HOOK:
-    a = nk_jets_hook(machine, REG(2), LITERAL(3));
-    a = a == 0 ? NK_NONE : slot_noun(arena, REG(2), a);
-    if (a == NK_NONE) goto exit;
-    REG(1) = a;
-    NEXT(4);
-op_REVERSE:
-    for (value = REG(2); nk_is_cell(value); value = TAIL(value)) {
-    }
-    if (value != 0) goto exit;
-    SAVE();
-    value = reverse(arena, REG(2));
-    if (value == NK_NONE) {
-        if (tried) {
-            status = NK_MEME;
-            goto bail;
-        }
-        tried = true;
-        goto collect_full;
-    }
-    tried = false;
-    top = arena->top;
-    REG(1) = value;
-    NEXT(3);
-
-refuel:
-    status = poll(machine);
-    if (status != NK_OK) goto bail;
-    fuel = FUEL;
-    GO;
-
-    /* Make room for [need] words and start the instruction again. */
-collect:
-    SAVE();
-    status = nk_nursery_collect(arena, need);
-    top = arena->top;
-    soft = arena->soft;
-    if (soft < top + need) soft = top + need;
-    if (status != NK_OK) goto bail;
-    GO;
-
-collect_full:
-    SAVE();
-    nk_nursery_collect_full(arena);
-    top = arena->top;
-    soft = arena->soft;
-    GO;
-
-exit:
-    status = NK_EXIT;
-bail:
-    SAVE();
-    tried = false;
-    if (!unwind(machine, status)) return status;
-    base = stack->base;
-    ip = stack->ip;
-    program = stack->builtins[NK_BUILTIN_MINK];
-    top = arena->top;
-    if (base < stack->watermark) stack->watermark = base;
-    GO;
-}
+#define RUN run_watched
+#define WATCHED 1
+#define NAME_CALLEE()                                                                  \
+    do {                                                                               \
+        if (callee->name == 0) name_program(machine, callee, a, site->axis);           \
+    } while (0)
+#define GO goto watch
+#include "loop.h"
+#undef RUN
+#undef WATCHED
+#undef GO
+#undef NAME_CALLEE
 
 /* ---- entry ---- */
 
@@ -1396,8 +1148,16 @@ static nk_status start(struct nk_machine *machine, struct nk_program *stub, nk_n
     stack->ip = stub->code;
     machine->trace = 0;
     machine->block = 0;
+    machine->arena.stopped = NK_OK;
     uint64_t deadline = machine->deadline_ns;
-    status = run(machine, product);
+    if (machine->probe == NULL) {
+        status = run(machine, product);
+    } else {
+        machine->probe->spot_count = 0;
+        machine->probe->sampled_ns = nk_probe_now();
+        status = run_watched(machine, product);
+        note_nursery(machine);
+    }
     machine->deadline_ns = deadline;
     stack_rest(stack);
     return status;

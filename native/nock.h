@@ -21,6 +21,7 @@ struct nk_code;  /* program tables: code.c */
 struct nk_jets;  /* jet state: jet.c */
 struct nk_memo;  /* memo caches: memo.c */
 struct nk_stack; /* operand stack and frames: nock.c */
+struct nk_probe; /* probe.h */
 
 /* What the guest printed: a [priority tank], handed over as jam. Called on
  * the event thread in the middle of an event; must not touch the machine
@@ -37,13 +38,15 @@ struct nk_machine {
     struct nk_jets *jets;
     struct nk_memo *memo;
     struct nk_stack *stack;
-    nk_noun trace;                     /* of the last bail */
-    nk_noun block;                     /* path of the last NK_BLOCK */
-    _Atomic uint32_t *interrupt;       /* polled; names a request: NK_INTR */
-    uint32_t request;                  /* the one that runs; 0: obeys none */
-    uint64_t deadline_ns;              /* CLOCK_MONOTONIC; 0 = none */
-    uint64_t stack_size_max;           /* bytes */
+    nk_noun trace;               /* of the last bail */
+    nk_noun block;               /* path of the last NK_BLOCK */
+    _Atomic uint32_t *interrupt; /* polled; names a request: NK_INTR */
+    uint32_t request;            /* the one that runs; 0: obeys none */
+    uint64_t deadline_ns;        /* CLOCK_MONOTONIC; 0 = none */
+    uint64_t stack_size_max;     /* bytes */
     bool jets_enabled;
+    struct nk_probe *probe; /* NULL: nothing is observed. Freed with the machine */
+    uint64_t site_fills;    /* calls whose site did not know their target yet */
     nk_slog_sink slog;
     void *slog_context;
 };

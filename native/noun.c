@@ -13,6 +13,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
 /* After so many cell pairs, equality remembers them (see nk_equal). */
 #define PAIR_SET_AFTER 65536u
 #define PAIR_SET_SIZE 131072u
+#define POLL_STEPS 65536u
 
 struct nk_words nk_atom_words(const struct nk_arena *arena, nk_noun atom,
                               uint64_t *scratch) {
@@ -143,7 +144,7 @@ static inline enum verdict compare_shallow(const struct nk_arena *arena, nk_noun
 /* The first difference ends the walk. So a pair that was once met need not
  * be walked again, whether its walk is over or still pending: had it been
  * unequal, there would be no second meeting that matters. */
-static bool equal_cells(const struct nk_arena *arena, nk_noun a, nk_noun b,
+static bool equal_cells(struct nk_arena *arena, nk_noun a, nk_noun b,
                         uint64_t *steps_total) {
     struct nk_worklist todo;
     struct pair_set met = {NULL, 0, 0};
@@ -153,6 +154,13 @@ static bool equal_cells(const struct nk_arena *arena, nk_noun a, nk_noun b,
     for (;;) {
         const struct nk_cell *x = nk_cell_at(arena, a);
         const struct nk_cell *y = nk_cell_at(arena, b);
+        if (NK_UNLIKELY(steps % POLL_STEPS == POLL_STEPS - 1)) {
+            nk_status status = nk_arena_poll(arena);
+            if (status != NK_OK) {
+                arena->stopped = status;
+                goto done;
+            }
+        }
         bool walk = ++steps < PAIR_SET_AFTER || pair_set_add(&met, a, b);
         enum verdict heads = walk ? compare_shallow(arena, x->head, y->head) : SAME;
         if (heads == DIFFERENT) goto done;

@@ -71,6 +71,10 @@ struct nk_arena {
     struct nk_root_frame *frames;
     struct nk_root_source *sources;
     struct nk_home *home; /* NULL in an arena that has none (the codec) */
+    /* Long walks over nouns ask this now and then whether to go on. */
+    nk_status (*poll)(void *context);
+    void *poll_context;
+    nk_status stopped; /* an equality was cut short: its run is void */
     bool minor;           /* the running collection is a minor one: root slots
                            * unchanged since the last one need no visit */
     /* Counters, for status and tests. */
@@ -135,6 +139,10 @@ static inline void nk_root_pop(struct nk_arena *arena, struct nk_root_frame *fra
 }
 void nk_root_source_add(struct nk_arena *arena, struct nk_root_source *source);
 void nk_root_source_remove(struct nk_arena *arena, struct nk_root_source *source);
+
+static inline nk_status nk_arena_poll(struct nk_arena *arena) {
+    return arena->poll == NULL ? NK_OK : arena->poll(arena->poll_context);
+}
 
 static inline struct nk_cell *nk_cell_at(const struct nk_arena *arena, nk_noun n) {
     return (struct nk_cell *)(arena->base + nk_offset(n));

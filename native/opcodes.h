@@ -1,4 +1,6 @@
-/* The instructions of the Nock machine, one line each: name, length in words.
+/* The instructions of the Nock machine, one line each: name, length in words,
+ * kinds of the operands (d result, a read, k literal, p path, j jump, s site,
+ * n number, ! the four words of a call).
  *
  * An instruction is a run of 32-bit words, the opcode first. Operands:
  *     d    register that receives the result
@@ -20,66 +22,69 @@
 #define NK_CALL_WORDS 4u
 
 #define NK_OPCODES(X)                                                                  \
-    X(HALT, 2)     /* a: the run's product */                                          \
-    X(BAIL, 1)     /* crash */                                                         \
-    X(RET, 2)      /* a */                                                             \
-    X(RETK, 2)     /* k */                                                             \
-    X(MOVE, 3)     /* d a */                                                           \
-    X(LDK, 3)      /* d k */                                                           \
-    X(LD2, 3)      /* d a: slots by small axis */                                      \
-    X(LD3, 3)      /* d a */                                                           \
-    X(LD4, 3)      /* d a */                                                           \
-    X(LD5, 3)      /* d a */                                                           \
-    X(LD6, 3)      /* d a */                                                           \
-    X(LD7, 3)      /* d a */                                                           \
-    X(LDP, 4)      /* d a p */                                                         \
-    X(LDBIG, 4)    /* d a k */                                                         \
-    X(CONS, 4)     /* d a b */                                                         \
-    X(INC, 3)      /* d a */                                                           \
-    X(ISCELL, 3)   /* d a */                                                           \
-    X(EQ, 4)       /* d a b */                                                         \
-    X(EQK, 4)      /* d a k, a direct atom */                                          \
-    X(JMP, 2)      /* j */                                                             \
-    X(JNE, 4)      /* a b j */                                                         \
-    X(JNEK, 4)     /* a k j, a direct atom */                                          \
-    X(JATOM, 3)    /* a j */                                                           \
-    X(JTEST, 3)    /* a j: 0 goes on, 1 jumps, else crash */                           \
-    X(EDIT2, 4)    /* d a v */                                                         \
-    X(EDIT3, 4)    /* d a v */                                                         \
-    X(EDIT6, 4)    /* d a v */                                                         \
-    X(EDIT7, 4)    /* d a v */                                                         \
-    X(EDITP, 5)    /* d a v p */                                                       \
-    X(EDITBIG, 5)  /* d a v k */                                                       \
-    X(NOCK, 8)     /* site s f call */                                                 \
-    X(TNOCK, 4)    /* site s f */                                                      \
-    X(KICK, 7)     /* site c call */                                                   \
-    X(TKICK, 3)    /* site c */                                                        \
-    X(SLAM, 8)     /* site c v call: 9 2 10 [6 v] c */                                 \
-    X(TSLAM, 4)    /* site c v */                                                      \
-    X(TRACE, 3)    /* k a: push [k a] on the trace */                                  \
-    X(UNTRACE, 1)  /* pop it */                                                        \
-    X(SLOG, 2)     /* a */                                                             \
-    X(FAST, 3)     /* c a: register core c with clue a */                              \
-    X(MEMO, 6)     /* d a s k j: clue a; on a hit set d and jump */                    \
-    X(MEMOPUT, 5)  /* v a s k */                                                       \
-    X(LOOP, 3)     /* s k: fail if in progress, else note it */                        \
-    X(UNLOOP, 1)   /* */                                                               \
-    X(JINX, 3)     /* d a: deadline a; d keeps the outer one */                        \
-    X(UNJINX, 2)   /* a */                                                             \
-    X(BOUT, 2)     /* d: the time */                                                   \
-    X(UNBOUT, 4)   /* a b: since a; clue b where [3] is not 0 */                       \
-    X(HINT, 2)     /* k: a hint for the operator */                                    \
-    X(SHAM, 5)     /* d a c j: jet named a on core c; jump if it ran */                \
-    X(SCRY, 7)     /* a b call: opcode 12 */                                           \
-    X(SCRYDONE, 5) /* d v a b */                                                       \
-    X(MINK, 8)     /* s f v call: handler v */                                         \
-    X(MINKDONE, 2) /* d */                                                             \
-    X(UNWOUND, 2)  /* d: what a mink that crashed or blocked makes */                  \
-    X(HOOK, 4)     /* d c k: formula of the arm that c's core calls k */               \
-    X(REVERSE, 3)  /* d a: a list, reversed */
+    X(HALT, 2, "a")        /* a: the run's product */                                  \
+    X(BAIL, 1, "")         /* crash */                                                 \
+    X(RET, 2, "a")         /* a */                                                     \
+    X(RETK, 2, "k")        /* k */                                                     \
+    X(MOVE, 3, "da")       /* d a */                                                   \
+    X(LDK, 3, "dk")        /* d k */                                                   \
+    X(LD2, 3, "da")        /* d a: slots by small axis */                              \
+    X(LD3, 3, "da")        /* d a */                                                   \
+    X(LD4, 3, "da")        /* d a */                                                   \
+    X(LD5, 3, "da")        /* d a */                                                   \
+    X(LD6, 3, "da")        /* d a */                                                   \
+    X(LD7, 3, "da")        /* d a */                                                   \
+    X(LDP, 4, "dap")       /* d a p */                                                 \
+    X(LDBIG, 4, "dak")     /* d a k */                                                 \
+    X(CONS, 4, "daa")      /* d a b */                                                 \
+    X(INC, 3, "da")        /* d a */                                                   \
+    X(ISCELL, 3, "da")     /* d a */                                                   \
+    X(EQ, 4, "daa")        /* d a b */                                                 \
+    X(EQK, 4, "dak")       /* d a k, a direct atom */                                  \
+    X(JMP, 2, "j")         /* j */                                                     \
+    X(JNE, 4, "aaj")       /* a b j */                                                 \
+    X(JNEK, 4, "akj")      /* a k j, a direct atom */                                  \
+    X(JATOM, 3, "aj")      /* a j */                                                   \
+    X(JTEST, 3, "aj")      /* a j: 0 goes on, 1 jumps, else crash */                   \
+    X(EDIT2, 4, "daa")     /* d a v */                                                 \
+    X(EDIT3, 4, "daa")     /* d a v */                                                 \
+    X(EDIT6, 4, "daa")     /* d a v */                                                 \
+    X(EDIT7, 4, "daa")     /* d a v */                                                 \
+    X(EDITP, 5, "daap")    /* d a v p */                                               \
+    X(EDITBIG, 5, "daak")  /* d a v k */                                               \
+    X(NOCK, 8, "saa!")     /* site s f call */                                         \
+    X(TNOCK, 4, "saa")     /* site s f */                                              \
+    X(KICK, 7, "sa!")      /* site c call */                                           \
+    X(TKICK, 3, "sa")      /* site c */                                                \
+    X(SLAM, 8, "saa!")     /* site c v call: 9 2 10 [6 v] c */                         \
+    X(TSLAM, 4, "saa")     /* site c v */                                              \
+    X(TRACE, 3, "ka")      /* k a: push [k a] on the trace */                          \
+    X(UNTRACE, 1, "")      /* pop it */                                                \
+    X(SLOG, 2, "a")        /* a */                                                     \
+    X(FAST, 3, "aa")       /* c a: register core c with clue a */                      \
+    X(MEMO, 6, "daakj")    /* d a s k j: clue a; on a hit set d and jump */            \
+    X(MEMOPUT, 5, "aaak")  /* v a s k */                                               \
+    X(LOOP, 3, "ak")       /* s k: fail if in progress, else note it */                \
+    X(UNLOOP, 1, "")       /* */                                                       \
+    X(JINX, 3, "da")       /* d a: deadline a; d keeps the outer one */                \
+    X(UNJINX, 2, "a")      /* a */                                                     \
+    X(BOUT, 2, "d")        /* d: the time */                                           \
+    X(UNBOUT, 4, "aan")    /* a b: since a; clue b where [3] is not 0 */               \
+    X(HINT, 2, "k")        /* k: a hint for the operator */                            \
+    X(SHAM, 5, "daaj")     /* d a c j: jet named a on core c; jump if it ran */        \
+    X(SCRY, 7, "aa!")      /* a b call: opcode 12 */                                   \
+    X(SCRYDONE, 5, "daaa") /* d v a b */                                               \
+    X(MINK, 8, "aaa!")     /* s f v call: handler v */                                 \
+    X(MINKDONE, 2, "d")    /* d */                                                     \
+    X(UNWOUND, 2, "d")     /* d: what a mink that crashed or blocked makes */          \
+    X(HOOK, 4, "dak")      /* d c k: formula of the arm that c's core calls k */       \
+    X(CHECK, 6, "a!")      /* c call: run the jet that is to be checked */             \
+    X(RECHECK, 2, "a")     /* v: what it gave; now for the Nock of it */               \
+    X(CHECKED, 3, "aa")    /* v w: was it the same? */                                 \
+    X(REVERSE, 3, "da")    /* d a: a list, reversed */
 
 enum nk_opcode {
-#define NK_OPCODE_ENUM(name, words) NK_OP_##name,
+#define NK_OPCODE_ENUM(name, words, kinds) NK_OP_##name,
     NK_OPCODES(NK_OPCODE_ENUM)
 #undef NK_OPCODE_ENUM
         NK_OP_COUNT

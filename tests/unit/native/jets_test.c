@@ -1,4 +1,4 @@
-/* units: noun nursery home collect survey mug jam status atom code memo jet nock jets */
+/* units: noun nursery home collect survey mug jam status atom code memo jet listing probe nock jets */
 /* Each jet against plain arithmetic, its crashes and what it declines; then
  * registration: who gets a jet, who does not, across commits, discards and
  * restarts; and the arms that run as programs. */
@@ -740,9 +740,25 @@ static void test_limits(void) {
           NK_MEME);
     nk_machine_discard(&machine);
     computes("[4 1 6]", "7");
+    /* An interrupt names a request; those that are over are forgotten. */
     _Atomic uint32_t interrupt = 1;
     machine.interrupt = &interrupt;
+    computes("[4 1 6]", "7");
+    nk_machine_request(&machine, 1);
     CHECK(nock("[8 [1 9 2 0 1] 9 2 0 1]", &product) == NK_INTR);
+    nk_machine_interrupted(&machine);
+    CHECK(interrupt == 0);
+    interrupt = 1;
+    nk_machine_request(&machine, 2);
+    CHECK(interrupt == 0);
+    interrupt = 3;
+    CHECK(nock("[8 [1 0] 8 [1 6 [5 [0 6] 1 9999] [0 6] 9 2 10 [6 4 0 6] 0 1] 9 2 0 1]",
+               &product) == NK_OK);
+    nk_machine_interrupted(&machine);
+    CHECK(interrupt == 3);
+    nk_machine_request(&machine, 1ull << 32);
+    CHECK(machine.request == UINT32_MAX);
+    nk_machine_request(&machine, 0);
     interrupt = 0;
     machine.deadline_ns = 1;
     CHECK(nock("[8 [1 9 2 0 1] 9 2 0 1]", &product) == NK_INTR);

@@ -21,7 +21,7 @@ FORBIDDEN_IN_DRIVERS = {"os", "socket", "time", "random", "subprocess", "king.lo
 # native: a unit may include its own layer and those after it.
 LAYERS = [
     {"api", "codec", "kernel"},
-    {"nock", "jet", "memo", "code", "jets", "opcodes"},
+    {"nock", "loop", "jet", "memo", "code", "jets", "opcodes", "probe", "listing"},
     {"image", "watch", "confine"},
     {"home"},
     {"survey"},
