@@ -33,6 +33,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import h11
 import trio
 
 from king.drivers import eyre
@@ -154,6 +155,9 @@ class _Servers:
     async def _serve(self, client: Visitor) -> None:
         try:
             await client.run()
+        except* h11.ProtocolError as group:
+            # A mistake in framing, ours: it costs one client, not the ship.
+            self.shared.log(f"http: {group.exceptions[0]!r}; cut off", priority=2)
         finally:
             self.room.release()
 

@@ -158,9 +158,9 @@ class Visitor:
     async def _head(self) -> h11.Request | None:
         """The next request's head, or None when the client has no more."""
         shared, parser = self.shared, self.parser
-        event = self._event()
         self.ahead = 0
-        self.method = b""
+        self.method = b""  # a refusal of what follows answers no HEAD
+        event = self._event()
         if event is h11.NEED_DATA and not parser.trailing_data[0]:
             with trio.move_on_after(shared.limits.idle_s) as scope:
                 shared.idle[self] = scope
