@@ -53,6 +53,7 @@ struct nk_arm {
 extern const struct nk_arm nk_arms_arithmetic[];
 extern const struct nk_arm nk_arms_bits[];
 extern const struct nk_arm nk_arms_floats[];
+extern const struct nk_arm nk_arms_codes[];
 extern const struct nk_arm nk_arms_lists[];
 extern const struct nk_arm nk_arms_serial[];
 extern const struct nk_arm nk_arms_text[];
