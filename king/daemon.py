@@ -67,6 +67,7 @@ DRIVERS_S = 5.0
 SAVE_EVENTS = 10_000
 """A replay longer than this ends in a snapshot."""
 BORN_S = 2.0
+QUIET_S = 0.25  # after which a kernel that could open its page will not
 SECOND_INTERRUPT_S = 2.0
 INTERRUPT_AFTER_S = 0.2  # ^C means an event only if one can be seen to run
 LOST_MAX = 100
@@ -175,6 +176,7 @@ class _Ship:
         self._muted = 0
         self._gauging = False
         self._trimming = False
+        self._opening = False  # a listener of the page, since it was asked for
         self._running: set[str] = set()
         self._interrupted_at = -10.0
         self._replaying = False
@@ -392,6 +394,7 @@ class _Ship:
             return
         await self._wyrd()
         await self._start_drivers()
+        await self._wait_page()
         self._drivers.start_soon(
             partial(
                 keep_saving,
@@ -413,7 +416,8 @@ class _Ship:
             for line in self.recovery.lines():
                 self.log(f"recovery: {line}")
         name = ship_text(self.pier.manifest.ship)
-        self.log(f"{name} ({self.pier.log.last}): live")
+        page = f" on {self.http}" if self.http else ""
+        self.log(f"{name} ({self.pier.log.last}): live{page}")
         if self.options.json:
             print(json.dumps({"live": self.status()}), flush=True)
         _notify("READY=1")
@@ -604,6 +608,20 @@ class _Ship:
             while not lane.offered and not live.is_set():
                 await trio.sleep(0.002)
 
+    async def _wait_page(self) -> None:
+        """Wait until the page is open: the kernel configures it in answer to
+        %born. One that has nothing left to say, and did not, has no page."""
+        quiet_since = trio.current_time()
+        with trio.move_on_after(BORN_S):
+            while self.http is None and not self._stop.is_set():
+                now = trio.current_time()
+                idle = self.spine.pipeline.is_idle and not any(self._channels)
+                if self._opening or not idle:
+                    quiet_since = now
+                elif now - quiet_since > QUIET_S:
+                    return
+                await trio.sleep(0.005)
+
     async def _run_driver(
         self, name: str, driver: Callable[..., Awaitable[None]], live: trio.Event
     ) -> None:
@@ -763,6 +781,7 @@ class _Ship:
     async def _listen_http(self, *, loopback: bool) -> trio.SocketListener:
         """A listener on the port that was asked for; else on that of the last
         run, or on the first that is free from 8080 on, or on any."""
+        self._opening = True
         host = "127.0.0.1" if loopback else self.options.http_host
         fixed = self.options.http_port
         if fixed is not None and not loopback:
