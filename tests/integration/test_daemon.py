@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.support.ship import Ship, boot, treadle
+from tests.support.ship import ROOT, Ship, boot, treadle
 
 
 @pytest.fixture
@@ -144,7 +146,16 @@ def test_replay_from_scratch_reaches_the_same_mug(pier: Path) -> None:
         assert ship.recovery["snapshot"]["event"] == status["event"]
 
 
-def test_headless_must_be_said(pier: Path) -> None:
-    result = treadle("run", str(pier))
-    assert result.returncode == 2
-    assert "--headless" in result.stderr
+def test_a_run_without_a_terminal_is_headless(pier: Path) -> None:
+    words = [sys.executable, "-m", "king", "run", str(pier), "--http-port", "0"]
+    process = subprocess.Popen(
+        words, cwd=ROOT, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stderr is not None
+        assert any("): live" in line for line in process.stderr)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.communicate()
