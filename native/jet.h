@@ -39,6 +39,9 @@ enum nk_builtin {
     NK_BUILTIN_LIEN,
     NK_BUILTIN_SKIM,
     NK_BUILTIN_SKIP,
+    NK_BUILTIN_MURN,
+    NK_BUILTIN_SKID,
+    NK_BUILTIN_SORT,
     NK_BUILTIN_COUNT
 };
 

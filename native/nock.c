@@ -185,7 +185,9 @@ static bool purge_home(void *context, const struct nk_home *home, size_t *cursor
     ZERO(1), ZERO(2), ZERO(3), ZERO(4), ZERO(5), NK_OP_LDP, 1, 0, PATH_12, NK_OP_LDP,  \
         2, 0, PATH_13
 #define LIST_NEXT(end) NK_OP_JATOM, 1, (end), NK_OP_LD2, 4, 1, NK_OP_LD3, 1, 1
-#define SLAM_AT(at, sample, product) NK_OP_SLAM, 0, 2, sample, product, 6, 0, (at) + 8
+#define SLAM_KEEP(at, sample, product, keep)                                           \
+    NK_OP_SLAM, 0, 2, sample, product, keep, 0, (at) + 8
+#define SLAM_AT(at, sample, product) SLAM_KEEP(at, sample, product, 6)
 #define JUMP(from, to) NK_OP_JMP, (uint32_t)((to) - (from))
 #define LIST_END NK_OP_JNEK, 1, 0, 9
 #define STUB(program, registers)                                                       \
@@ -384,6 +386,139 @@ static void make_stubs(struct nk_machine *machine) {
                              JUMP(51, 30),
                              NK_OP_RET,
                              3};
+    const uint32_t murn[] = {LIST_START,
+                             LIST_NEXT(55 - 23),
+                             SLAM_AT(32, 4, 5),
+                             NK_OP_JNEK,
+                             5,
+                             0,
+                             46 - 40,
+                             JUMP(44, 23),
+                             NK_OP_LD3,
+                             5,
+                             5,
+                             NK_OP_CONS,
+                             3,
+                             5,
+                             3,
+                             JUMP(53, 23),
+                             LIST_END,
+                             NK_OP_REVERSE,
+                             0,
+                             3,
+                             NK_OP_RET,
+                             0,
+                             NK_OP_BAIL};
+    /* From the list's end, as Hoon's own; r3 those that are, r6 the others. */
+    const uint32_t skid[] = {ZERO(6),
+                             LIST_START,
+                             NK_OP_REVERSE,
+                             1,
+                             1,
+                             LIST_NEXT(61 - 29),
+                             SLAM_KEEP(38, 4, 5, 7),
+                             NK_OP_JTEST,
+                             5,
+                             55 - 46,
+                             NK_OP_CONS,
+                             3,
+                             4,
+                             3,
+                             JUMP(53, 29),
+                             NK_OP_CONS,
+                             6,
+                             4,
+                             6,
+                             JUMP(59, 29),
+                             NK_OP_CONS,
+                             3,
+                             3,
+                             6,
+                             NK_OP_RET,
+                             3};
+    /* Hoon's quicksort, call for call: r7 the pivot, r8 what goes before it,
+     * r9 what goes after, r6 a stack of [pivot after] still to come, r3 what
+     * is sorted, the last one first. */
+    const uint32_t sort[] = {ZERO(6),
+                             ZERO(7),
+                             ZERO(8),
+                             ZERO(9),
+                             LIST_START,
+                             NK_OP_JATOM, /* 35: sort r1 */
+                             1,
+                             102 - 35,
+                             NK_OP_LD2,
+                             7,
+                             1,
+                             NK_OP_LD3,
+                             1,
+                             1,
+                             NK_OP_REVERSE,
+                             1,
+                             1,
+                             ZERO(8),
+                             ZERO(9),
+                             LIST_NEXT(89 - 53), /* 53: the next item */
+                             NK_OP_CONS,
+                             5,
+                             4,
+                             7,
+                             SLAM_KEEP(66, 5, 5, 10),
+                             NK_OP_JTEST,
+                             5,
+                             83 - 74,
+                             NK_OP_CONS,
+                             8,
+                             4,
+                             8,
+                             JUMP(81, 53),
+                             NK_OP_CONS, /* 83 */
+                             9,
+                             4,
+                             9,
+                             JUMP(87, 53),
+                             NK_OP_CONS, /* 89: divided */
+                             5,
+                             7,
+                             9,
+                             NK_OP_CONS,
+                             6,
+                             5,
+                             6,
+                             NK_OP_MOVE,
+                             1,
+                             8,
+                             JUMP(100, 35),
+                             NK_OP_JNEK, /* 102: r1 is sorted */
+                             1,
+                             0,
+                             132 - 102,
+                             NK_OP_JATOM,
+                             6,
+                             127 - 106,
+                             NK_OP_LD2,
+                             5,
+                             6,
+                             NK_OP_LD3,
+                             6,
+                             6,
+                             NK_OP_LD2,
+                             7,
+                             5,
+                             NK_OP_LD3,
+                             1,
+                             5,
+                             NK_OP_CONS,
+                             3,
+                             7,
+                             3,
+                             JUMP(125, 35),
+                             NK_OP_REVERSE, /* 127 */
+                             0,
+                             3,
+                             NK_OP_RET,
+                             0,
+                             NK_OP_BAIL};
     stack->builtins[NK_BUILTIN_TURN] = STUB(turn, 6);
     stack->builtins[NK_BUILTIN_SKIM] = STUB(skim, 6);
     stack->builtins[NK_BUILTIN_SKIP] = STUB(skip, 6);
@@ -391,10 +526,14 @@ static void make_stubs(struct nk_machine *machine) {
     stack->builtins[NK_BUILTIN_LIEN] = STUB(lien, 6);
     stack->builtins[NK_BUILTIN_ROLL] = STUB(roll, 6);
     stack->builtins[NK_BUILTIN_REEL] = STUB(reel, 6);
+    stack->builtins[NK_BUILTIN_MURN] = STUB(murn, 6);
+    stack->builtins[NK_BUILTIN_SKID] = STUB(skid, 7);
+    stack->builtins[NK_BUILTIN_SORT] = STUB(sort, 10);
 }
 #undef ZERO
 #undef LIST_START
 #undef LIST_NEXT
+#undef SLAM_KEEP
 #undef SLAM_AT
 #undef JUMP
 #undef LIST_END

@@ -197,4 +197,7 @@ const struct nk_arm nk_arms_lists[] = {NK_ARM("two/flop", jet_flop),
                                        {"two/lien", NULL, NK_BUILTIN_LIEN, NULL},
                                        {"two/skim", NULL, NK_BUILTIN_SKIM, NULL},
                                        {"two/skip", NULL, NK_BUILTIN_SKIP, NULL},
+                                       {"two/murn", NULL, NK_BUILTIN_MURN, NULL},
+                                       {"two/skid", NULL, NK_BUILTIN_SKID, NULL},
+                                       {"two/sort", NULL, NK_BUILTIN_SORT, NULL},
                                        NK_ARMS_END};

@@ -219,7 +219,6 @@ def test_real_hoon_agrees(jets: Jets) -> None:
         "muk": muk,
         "find": lambda: noun(few(3), few(8)),
         "need": unit,
-        "mate": lambda: noun(unit(), unit()),
         "welp": lambda: noun(few(4), dice.choice([number(), CELL])),
         "sqt": number,
         "swp": lambda: noun(dice.randrange(5), number()),
