@@ -172,6 +172,8 @@ async def replay(
     start = lord.ripe.event
     last = log.last if until is None else min(until, log.last)
     run = _Run(lord, log, thread, life, start, last, save_s, on_progress, halt)
+    if start:
+        await run.check_start()
     if last > start:
         await run.play()
     if (save_at_end or run.event < last) and run.saved < run.event:
@@ -245,6 +247,17 @@ class _Run:
         self.halt = halt or _never
         self.began = self.save_time = time.monotonic()
         self.flight: deque[Play] = deque()
+
+    async def check_start(self) -> None:
+        """The snapshot must be of this history, also if nothing is replayed."""
+        try:
+            rows = await self.thread.run(lambda: self.log.read(self.start, 1))
+        except TreadleError as error:
+            if error.code == "log-gap":
+                return  # the log begins later: nothing to compare with
+            raise
+        if rows and rows[0].mug and rows[0].mug != self.mug:
+            raise _diverged(self.start, rows[0].mug, self.mug)
 
     async def play(self) -> None:
         following = self.start + 1
