@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import sys
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -41,7 +42,17 @@ def _run_options(args: argparse.Namespace) -> RunOptions:
         verify=args.verify,
         snapshot_interval_s=args.snapshot_every,
         json=args.json,
+        serf_options=_serf_options(args),
     )
+
+
+def _serf_options(args: argparse.Namespace) -> tuple[str, ...]:
+    options = []
+    if args.jet_check:
+        options.append("--jet-check")
+    if args.no_jets:
+        options.append("--no-jets")
+    return tuple(options)
 
 
 def _boot(args: argparse.Namespace) -> int:
@@ -132,6 +143,7 @@ def _replay(args: argparse.Namespace) -> int:
             from_scratch=args.from_scratch,
             until=args.until,
             json=args.json,
+            serf_options=_serf_options(args),
         )
     )
 
@@ -363,7 +375,32 @@ def _write(path: Path, data: bytes) -> None:
         ) from error
 
 
-# --- noun, nock -------------------------------------------------------------
+# --- noun, nock, jets -------------------------------------------------------
+
+
+def _jets(args: argparse.Namespace) -> int:
+    if args.pier is None:
+        return _become(["jets", *(["--json"] if args.json else [])])
+    from king.pier import check_is_pier, who_locks
+
+    layout = check_is_pier(args.pier)
+    holder = who_locks(layout)
+    if holder is None:
+        raise TreadleError(
+            "not-running",
+            f"{args.pier} is at rest: nothing is counted",
+            "without PIER, jets lists the arms themselves",
+        )
+    _live_status(layout, holder, args.timeout)  # it refreshes what the next knows
+    time.sleep(0.2)
+    counts = _live_status(layout, holder, args.timeout).get("jets") or {}
+    if args.json:
+        _print_json({"jets": counts})
+        return 0
+    for path, row in counts.items():
+        text = ", ".join(f"{count} {name}" for name, count in row.items())
+        print(f"{path:<32} {text}")
+    return 0
 
 
 def _tool(args: argparse.Namespace) -> int:
@@ -371,9 +408,16 @@ def _tool(args: argparse.Namespace) -> int:
     words = [args.command, args.file]
     words += ["--json"] if args.json else []
     if args.command == "nock":
-        words += ["--no-jets"] if args.no_jets else []
-        words += ["--time"] if args.time else []
-        words += ["--out", args.out] if args.out else []
+        for flag in ("no-jets", "jet-check", "time", "stats", "disassemble"):
+            words += [f"--{flag}"] if getattr(args, flag.replace("-", "_")) else []
+        for name in ("out", "profile"):
+            value = getattr(args, name)
+            words += [f"--{name}", value] if value else []
+    return _become(words)
+
+
+def _become(words: list[str]) -> NoReturn:
+    """Be `python -m serf` with these words from now on."""
     # From this very tree, never from the current directory (-P).
     root = str(Path(__file__).resolve().parent.parent)
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -413,7 +457,17 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _add_jet_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--no-jets", action="store_true", help="plain Nock only")
+    command.add_argument(
+        "--jet-check",
+        action="store_true",
+        help="compare every jet with its Nock; a difference fails the computation",
+    )
+
+
 def _add_run_options(command: argparse.ArgumentParser) -> None:
+    _add_jet_options(command)
     command.add_argument(
         "--headless",
         action="store_true",
@@ -506,6 +560,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--until", type=_positive, metavar="N", help="stop after event N"
     )
+    _add_jet_options(command)
 
     command = add_for_pier("status", _status, "tell how a ship is, live or at rest")
     add_timeout(command, _TIMEOUT_S)
@@ -557,11 +612,33 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "file", metavar="FILE", help="a jam; - reads JSON lines with `in` in hex"
     )
-    command.add_argument("--no-jets", action="store_true", help="plain Nock only")
+    _add_jet_options(command)
+    command.add_argument(
+        "--stats",
+        action="store_true",
+        help="count instructions, allocations, collections, calls, jets",
+    )
+    command.add_argument(
+        "--profile", metavar="FILE", help="write folded stacks, for a flame graph"
+    )
+    command.add_argument(
+        "--disassemble",
+        action="store_true",
+        help="list the formula's programs; evaluate nothing",
+    )
     command.add_argument(
         "--time", action="store_true", help="tell the seconds of the evaluation alone"
     )
     command.add_argument("--out", metavar="FILE", help="write the product's jam")
+    command = add("jets", _jets, "list the arms that the machine stands for")
+    command.add_argument(
+        "pier",
+        type=Path,
+        metavar="PIER",
+        nargs="?",
+        help="a live ship: how often each was called there",
+    )
+    add_timeout(command, _TIMEOUT_S)
     return parser
 
 

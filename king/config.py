@@ -73,6 +73,8 @@ class RunOptions:
     """Print reports as JSON lines."""
     kelvins: tuple[tuple[str, int], ...] = KELVINS
     limits: Limits = field(default_factory=Limits)
+    serf_options: tuple[str, ...] = ()
+    """--jet-check, --no-jets: handed on as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,7 @@ class ReplayOptions:
     """Last event to replay; None: the end of the log."""
     json: bool = False
     limits: Limits = field(default_factory=Limits)
+    serf_options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ from king.replay import replay as play_log
 from king.report import Recovery, keep_repro, write_beside
 from king.router import ORDER, Channel, Injector, Router
 from king.spine import LogWriter, Spine, World
-from king.status import Rate, pipeline_status
+from king.status import Rate, pipeline_status, split_gauges
 from proto import fast
 from proto.cord import cord, da_from_unix, path_text, ship_text, uv_text
 from proto.message import Gauge, Gauged, Pack, Packed, Saved, Slog
@@ -165,6 +165,7 @@ class _Ship:
         self.rate = Rate()
         self.began = 0  # the event at which this run began
         self.memory: dict[str, int] = {}
+        self.jets: dict[str, dict[str, int]] = {}
         self.code = 0
         self.fault: TreadleError | None = None
         self.live_drivers: set[str] = set()
@@ -295,6 +296,7 @@ class _Ship:
             verify=verify,
             lock_fd=self.pier.lock_descriptor,
             handshake_s=handshake_s(self.layout.image),
+            options=self.options.serf_options,
         )
 
     async def _spawn(self, verify: bool) -> Lord:
@@ -886,6 +888,7 @@ class _Ship:
             "drivers": sorted(self.live_drivers),
             "effects_lost": self._lost,
             "memory": self.memory,
+            "jets": self.jets,
             **pipeline_status(pipeline, self.rate),
             "recovery": self.recovery.as_json(),
         }
@@ -900,7 +903,7 @@ class _Ship:
         try:
             plea = await self.spine.ask("gauge", Gauge, Gauged)
             if isinstance(plea, Gauged):
-                self.memory = dict(plea.values)
+                self.memory, self.jets = split_gauges(plea.values)
         except TreadleError:
             pass
         finally:

@@ -33,7 +33,19 @@ from king.log_thread import LogThread
 from king.lord import Lord, SerfSpec, StartFailed, handshake_s
 from king.pier import Pier, open_pier
 from king.released import ReleasedMark
-from proto.message import Bail, Play, Played, Plea, Row, Save, Saved, Stuck
+from king.status import split_gauges
+from proto.message import (
+    Bail,
+    Gauge,
+    Gauged,
+    Play,
+    Played,
+    Plea,
+    Row,
+    Save,
+    Saved,
+    Stuck,
+)
 
 __all__ = [
     "Progress",
@@ -54,6 +66,7 @@ FRAMES_MAX = 2
 SAVE_S = 120.0
 HALT_S = 5.0
 """From a request to halt until the serf is killed in the middle of an event."""
+_LAST_REQUEST = 1 << 62
 
 
 class Rows(Protocol):
@@ -427,18 +440,30 @@ async def replay_pier(options: ReplayOptions) -> int:
             path = image.with_name(image.name + ".replay")
             path.unlink(missing_ok=True)
         shown = None if options.json else show_progress()
-        done, ended = await _play_through(pier, path, until, shown)
+        jets: dict[str, dict[str, int]] = {}
+        done, ended = await _play_through(
+            pier, path, until, shown, options.serf_options, jets.update
+        )
         if options.from_scratch:
             if done.event == last and done.snapshot == last:
                 path.replace(image)
                 sync_directory(image.parent)
             else:
                 path.unlink(missing_ok=True)
-        _print_replayed(options, done, last)
+        _print_replayed(options, done, last, jets)
         return 0 if ended else EXIT_FAULT
 
 
-def _print_replayed(options: ReplayOptions, done: Replayed, last: int) -> None:
+def _print_replayed(
+    options: ReplayOptions,
+    done: Replayed,
+    last: int,
+    jets: dict[str, dict[str, int]],
+) -> None:
+    total = {
+        what: sum(row.get(what, 0) for row in jets.values())
+        for what in ("hits", "checked", "unchecked", "wrong")
+    }
     if options.json:
         value = {
             "event": done.event,
@@ -448,6 +473,7 @@ def _print_replayed(options: ReplayOptions, done: Replayed, last: int) -> None:
             "seconds": round(done.elapsed_s, 3),
             "snapshot_event": done.snapshot,
             "last": last,
+            "jets": jets,
         }
         print(json.dumps(value), flush=True)
         return
@@ -457,6 +483,12 @@ def _print_replayed(options: ReplayOptions, done: Replayed, last: int) -> None:
         f"mug {done.mug:08x}",
         flush=True,
     )
+    if "--jet-check" in options.serf_options:
+        print(
+            f"jet-check: {len(jets)} arms; {total['checked']:,} results equal to "
+            f"their Nock's, {total['unchecked']:,} given up, {total['wrong']:,} wrong",
+            flush=True,
+        )
 
 
 async def run_boot(pier: Pier) -> tuple[int, int]:
@@ -478,6 +510,8 @@ async def _play_through(
     image: Path,
     until: int,
     on_progress: Callable[[Progress], None] | None,
+    serf_options: tuple[str, ...] = (),
+    on_jets: Callable[[dict[str, dict[str, int]]], None] | None = None,
 ) -> tuple[Replayed, bool]:
     """Serf, replay, snapshot, serf's end. Interrupted, it saves where it is.
 
@@ -492,6 +526,7 @@ async def _play_through(
         event_max=pier.log.last,
         lock_fd=pier.lock_descriptor,
         handshake_s=handshake_s(image),
+        options=serf_options,
     )
 
     lords: list[Lord] = []
@@ -545,6 +580,10 @@ async def _play_through(
             lord, done = await raise_serf(
                 start, catch_up, tell=_print_line, halt=halt.is_set
             )
+            if on_jets is not None:
+                plea = await ask(lord, _LAST_REQUEST, Gauge(_LAST_REQUEST), Gauged)
+                if isinstance(plea, Gauged):
+                    on_jets(split_gauges(plea.values)[1])
             await lord.stop()
             nursery.cancel_scope.cancel()
     finally:

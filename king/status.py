@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
 from king.pipeline import Pipeline
 
-__all__ = ["Rate", "pipeline_status"]
+__all__ = ["Rate", "pipeline_status", "split_gauges"]
 
 WINDOW_S = 10.0
 
@@ -45,6 +46,22 @@ class Rate:
             return 0.0
         began, count = recent[0]
         return (self._count - count) / max(now - began, 0.25)
+
+
+def split_gauges(
+    values: Iterable[tuple[str, int]],
+) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
+    """A serf's counters: those of the machine, and those of each arm that was
+    called (`jet:PATH:WHAT`)."""
+    machine: dict[str, int] = {}
+    jets: dict[str, dict[str, int]] = {}
+    for name, value in values:
+        if name.startswith("jet:"):
+            _, path, what = name.split(":", 2)
+            jets.setdefault(path, {})[what] = value
+        else:
+            machine[name] = value
+    return machine, jets
 
 
 def pipeline_status(pipeline: Pipeline, rate: Rate) -> dict[str, Any]:

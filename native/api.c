@@ -10,8 +10,11 @@
 
 #include "collect.h"
 #include "confine.h"
+#include "jet.h"
 #include "kernel.h"
+#include "memo.h"
 #include "mug.h"
+#include "probe.h"
 #include "survey.h"
 #include "watch.h"
 
@@ -401,6 +404,30 @@ const char *nk_serf_notice(nk_serf *serf) {
     return serf->noticed;
 }
 
+/* The counters of arms that were called, [index] from 0. */
+static const char *jet_gauge(struct nk_serf *serf, uint32_t index, uint64_t *value) {
+    const struct nk_jets *jets = serf->machine.jets;
+    for (size_t i = 0; i < nk_jets_arm_count(jets); i++) {
+        const struct nk_arm_counts *arm = nk_jets_arm(jets, i);
+        const struct {
+            const char *name;
+            uint64_t value;
+        } rows[] = {{"hits", arm->hits},
+                    {"misses", arm->misses},
+                    {"checked", arm->checked},
+                    {"unchecked", arm->unchecked},
+                    {"wrong", arm->wrong}};
+        for (size_t k = 0; k < sizeof rows / sizeof rows[0]; k++) {
+            if (rows[k].value == 0 || index-- != 0) continue;
+            *value = rows[k].value;
+            snprintf(serf->gauge_name, sizeof serf->gauge_name, "jet:%s:%s",
+                     arm->arm->path, rows[k].name);
+            return serf->gauge_name;
+        }
+    }
+    return NULL;
+}
+
 const char *nk_serf_gauge(nk_serf *serf, uint32_t index, uint64_t *value) {
     const struct nk_home *home = &serf->machine.home;
     const struct nk_arena *arena = &serf->machine.arena;
@@ -437,9 +464,101 @@ const char *nk_serf_gauge(nk_serf *serf, uint32_t index, uint64_t *value) {
         {"bails", serf->bail_count},
         {"replayed", serf->replay_count},
     };
-    if (index >= sizeof gauges / sizeof gauges[0]) return NULL;
+    uint32_t count = sizeof gauges / sizeof gauges[0];
+    if (index >= count) return jet_gauge(serf, index - count, value);
     *value = gauges[index].value;
     return gauges[index].name;
+}
+
+void nk_serf_probe(nk_serf *serf, uint64_t interval_us, int check) {
+    struct nk_machine *machine = &serf->machine;
+    if (machine->probe == NULL) machine->probe = nk_probe_new();
+    machine->probe->interval_ns = interval_us * 1000;
+    machine->probe->check = check != 0;
+}
+
+void nk_serf_enable_jets(nk_serf *serf, int enabled) {
+    serf->machine.jets_enabled = enabled != 0;
+}
+
+/* Calls that a site served. */
+static uint64_t calls_of(const struct nk_probe *probe) {
+    const uint64_t *n = probe->instructions;
+    return n[NK_OP_NOCK] + n[NK_OP_TNOCK] + n[NK_OP_KICK] + n[NK_OP_TKICK] +
+           n[NK_OP_SLAM] + n[NK_OP_TSLAM];
+}
+
+const char *nk_serf_stat(nk_serf *serf, uint32_t index, uint64_t *value) {
+    struct nk_machine *machine = &serf->machine;
+    const struct nk_arena *arena = &machine->arena;
+    const struct nk_probe *probe = machine->probe;
+    if (probe == NULL) return NULL;
+    struct nk_code_stats code = nk_code_stats(machine->code);
+    uint64_t calls = calls_of(probe), total = 0, memo[NK_MEMO_KINDS][2];
+    for (uint32_t op = 0; op < NK_OP_COUNT; op++)
+        total += probe->instructions[op];
+    for (uint32_t kind = 0; kind < NK_MEMO_KINDS; kind++)
+        nk_memo_counts(machine->memo, kind, &memo[kind][0], &memo[kind][1]);
+    uint64_t fills = machine->site_fills < calls ? machine->site_fills : calls;
+    const struct {
+        const char *name;
+        uint64_t value;
+    } stats[] = {
+        {"instructions_total", total},
+        {"calls", calls},
+        {"call_cache_hits", calls - fills},
+        {"call_cache_misses", fills},
+        {"bytes_allocated", probe->words * 8},
+        {"nursery_peak_bytes", probe->nursery_peak},
+        {"stack_peak_bytes", probe->stack_peak},
+        {"collections_minor", arena->minor_collections},
+        {"collections_full", arena->full_collections},
+        {"bytes_copied", arena->words_copied * 8},
+        {"programs_compiled", code.compiled},
+        {"samples", probe->sample_count},
+        {"jet_mismatches", probe->mismatch_count},
+        {"memo_transient:hits", memo[NK_MEMO_TRANSIENT][0]},
+        {"memo_transient:misses", memo[NK_MEMO_TRANSIENT][1]},
+        {"memo_persistent:hits", memo[NK_MEMO_PERSISTENT][0]},
+        {"memo_persistent:misses", memo[NK_MEMO_PERSISTENT][1]},
+        {"memo_ford:hits", memo[NK_MEMO_FORD][0]},
+        {"memo_ford:misses", memo[NK_MEMO_FORD][1]},
+    };
+    uint32_t count = sizeof stats / sizeof stats[0];
+    if (index < count) {
+        *value = stats[index].value;
+        return stats[index].name;
+    }
+    if (index - count >= NK_OP_COUNT) return NULL;
+    *value = probe->instructions[index - count];
+    snprintf(serf->gauge_name, sizeof serf->gauge_name, "instructions:%s",
+             nk_opcode_name((enum nk_opcode)(index - count)));
+    return serf->gauge_name;
+}
+
+int nk_serf_arm(nk_serf *serf, uint32_t index, struct nk_arm_facts *facts) {
+    const struct nk_jets *jets = serf->machine.jets;
+    if (index >= nk_jets_arm_count(jets)) return 0;
+    const struct nk_arm_counts *counts = nk_jets_arm(jets, index);
+    *facts = (struct nk_arm_facts){
+        counts->arm->path, counts->arm->jet != NULL ? "jet" : "program",
+        counts->arm->hook, counts->hits,
+        counts->misses,    counts->checked,
+        counts->unchecked, counts->wrong};
+    return 1;
+}
+
+static void answer_text(struct nk_serf *serf, struct nk_text *text) {
+    serf->out.size = 0;
+    nk_buffer_put(&serf->out, text->data, text->size);
+    nk_text_free(text);
+    answer_records(serf);
+}
+
+void nk_serf_profile(nk_serf *serf) {
+    struct nk_text text = {0};
+    if (serf->machine.probe != NULL) nk_probe_fold(serf->machine.probe, &text);
+    answer_text(serf, &text);
 }
 
 /* --- tools -------------------------------------------------------------------- */
@@ -529,6 +648,26 @@ int nk_serf_nock(nk_serf *serf, const uint8_t *jam, uint64_t size, int jets,
         nk_buffer_put(&serf->out, bytes, count);
     }
     answer_records(serf);
+    nk_machine_discard(machine);
+    return (int)status;
+}
+
+int nk_serf_disassemble(nk_serf *serf, const uint8_t *jam, uint64_t size,
+                        const char **why) {
+    struct nk_machine *machine = &serf->machine;
+    struct nk_arena *arena = &machine->arena;
+    struct nk_text text = {0};
+    nk_noun noun;
+    *why = "";
+    nk_status status = nk_cue(machine->jammer, arena, jam, size, &noun, why);
+    if (status == NK_OK && (!nk_is_cell(noun) || !nk_is_cell(nk_tail(arena, noun)))) {
+        *why = "not [subject formula]";
+        status = NK_BAD;
+    }
+    if (status == NK_OK) {
+        status = nk_list_formula(&text, machine->code, arena, nk_tail(arena, noun));
+    }
+    answer_text(serf, &text);
     nk_machine_discard(machine);
     return (int)status;
 }

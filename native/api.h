@@ -146,8 +146,35 @@ void nk_serf_pack(nk_serf *serf, uint64_t *before, uint64_t *after);
 /* A warning that came up since the last call, or "". Valid until the next. */
 const char *nk_serf_notice(nk_serf *serf);
 
-/* Counter number [index]: its name, or NULL past the last. */
+/* Counter number [index]: its name, or NULL past the last. The name lives
+ * until the next call. Arms that were called have counters `jet:PATH:hits`
+ * and so on. */
 const char *nk_serf_gauge(nk_serf *serf, uint32_t index, uint64_t *value);
+
+/* Observe what runs from now on (probe.h): a profile where [interval_us] is
+ * not 0; [check]: compare each jet with its Nock. */
+void nk_serf_probe(nk_serf *serf, uint64_t interval_us, int check);
+void nk_serf_enable_jets(nk_serf *serf, int enabled);
+
+/* As nk_serf_gauge: what the machine and its probe counted. Names with a
+ * colon belong to a group: `instructions:CONS`. */
+const char *nk_serf_stat(nk_serf *serf, uint32_t index, uint64_t *value);
+
+/* Arm number [index]; false past the last. */
+struct nk_arm_facts {
+    const char *path;
+    const char *kind; /* jet: C. program: of the machine's own, calls Nock */
+    const char *hook; /* what its parent must have; or NULL */
+    uint64_t hits;
+    uint64_t misses;
+    uint64_t checked;   /* of the hits: equal to the Nock, */
+    uint64_t unchecked; /* given up, */
+    uint64_t wrong;
+};
+int nk_serf_arm(nk_serf *serf, uint32_t index, struct nk_arm_facts *facts);
+
+/* Out: the profile, lines of `name;name count`. */
+void nk_serf_profile(nk_serf *serf);
 
 /* --- tools: one noun, one computation --- */
 
@@ -174,3 +201,8 @@ int nk_serf_rejam(nk_serf *serf, const uint8_t *jam, uint64_t size, uint32_t *mu
  * [why]. */
 int nk_serf_nock(nk_serf *serf, const uint8_t *jam, uint64_t size, int jets,
                  uint64_t *nanoseconds, uint32_t *mug, const char **why);
+
+/* The formula of the jam of [subject formula]. Out: its programs as text.
+ * NK_BAD: [why]. */
+int nk_serf_disassemble(nk_serf *serf, const uint8_t *jam, uint64_t size,
+                        const char **why);

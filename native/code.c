@@ -1649,6 +1649,7 @@ struct nk_program *nk_code_stub(struct nk_code *code, const uint32_t *words,
         new_site(code, 2);
     code->registers = registers;
     struct nk_program *program = program_new(code, NK_NONE);
+    code->compiled--; /* our own do not count */
     *ADD(code, stubs) = program;
     return program;
 }

@@ -92,6 +92,7 @@ struct nk_serf {
     struct nk_bytes answer; /* api.c: what the last call left, here or there */
     struct nk_buffer slogs; /* records, see api.h */
     uint64_t slogs_dropped;
+    char gauge_name[128];          /* api.c: of the last gauge */
     struct nk_jammer *slog_jammer; /* the machine's may be in use by a jet */
     /* Counters. */
     uint64_t poke_count;

@@ -2,8 +2,8 @@
 
     serf --read FD --write FD --image PATH --ship HEX --log HEX --event-max N
          [--interrupt FD] [--lock FD] [--verify]
-         [--home-size BYTES] [--nursery-size BYTES]
-    serf noun|nock|check-image|image-info ...        tools; see serf/tool.py
+         [--home-size BYTES] [--nursery-size BYTES] [--jet-check] [--no-jets]
+    serf noun|nock|jets|check-image|image-info ...   tools; see serf/tool.py
 
 Ship and log are the 16 bytes of the ship's identity that the king expects.
 The lock's descriptor is only held, so that an orphan still keeps others out.
@@ -26,7 +26,7 @@ from serf.errors import ImageForeign, SerfError, Usage
 
 __all__ = ["main"]
 
-_TOOLS = ("noun", "nock", "check-image", "image-info")
+_TOOLS = ("noun", "nock", "check-image", "image-info", "jets")
 _IDENTITY_SIZE = 16
 
 
@@ -44,6 +44,8 @@ class Options(NamedTuple):
     verify: bool
     home_size: int
     nursery_size: int
+    jet_check: bool
+    jets: bool
 
 
 def parse(args: list[str]) -> Options:
@@ -58,7 +60,7 @@ def parse(args: list[str]) -> Options:
     for name in rest:
         if name not in _OPTIONS:
             raise Usage(f"unknown option {name}")
-        value = "" if name == "--verify" else next(rest, None)
+        value = "" if name in _FLAGS else next(rest, None)
         if value is None:
             raise Usage(f"{name} needs a value")
         given[name] = value
@@ -74,10 +76,13 @@ def parse(args: list[str]) -> Options:
         verify="--verify" in given,
         home_size=_number(given, "--home-size", HOME_SIZE),
         nursery_size=_number(given, "--nursery-size", NURSERY_SIZE),
+        jet_check="--jet-check" in given,
+        jets="--no-jets" not in given,
     )
 
 
-_OPTIONS = {
+_FLAGS = {"--verify", "--jet-check", "--no-jets"}
+_OPTIONS = _FLAGS | {
     "--read",
     "--write",
     "--image",
@@ -86,7 +91,6 @@ _OPTIONS = {
     "--event-max",
     "--interrupt",
     "--lock",
-    "--verify",
     "--home-size",
     "--nursery-size",
 }
@@ -133,6 +137,9 @@ def serve(args: list[str]) -> int:
     from serf.loop import Loop
 
     engine = Engine(options.home_size, options.nursery_size, options.interrupt_fd)
+    engine.enable_jets(options.jets)
+    if options.jet_check:
+        engine.probe(check=True)
     engine.open_image(options.image)
     # Nothing can be opened or imported after this.
     weakness = engine.confine(

@@ -32,6 +32,7 @@ from serf._native import ffi, lib
 from serf.errors import ImageUnusable, NoMemory, Unconfined
 
 __all__ = [
+    "Arm",
     "CheckedImage",
     "Crashed",
     "Engine",
@@ -121,6 +122,19 @@ class CheckedImage(NamedTuple):
     slots: int
     ship: bytes
     log: bytes
+
+
+class Arm(NamedTuple):
+    """An arm that the machine stands for, and how often it did."""
+
+    path: str
+    kind: str
+    hook: str | None
+    hits: int
+    misses: int
+    checked: int
+    unchecked: int
+    wrong: int
 
 
 class NounFacts(NamedTuple):
@@ -364,6 +378,50 @@ class Engine:
             saved.elapsed_us,
         )
 
+    # --- observation ---
+
+    def probe(self, *, interval_us: int = 0, check: bool = False) -> None:
+        """Count, sample and check what runs from now on; see native/probe.h."""
+        lib.nk_serf_probe(self._serf, interval_us, check)
+
+    def enable_jets(self, enabled: bool) -> None:
+        lib.nk_serf_enable_jets(self._serf, enabled)
+
+    def stats(self) -> dict[str, int]:
+        """What the machine and its probe counted; `group:name` or `name`."""
+        return dict(self._counters(lib.nk_serf_stat))
+
+    def arms(self) -> list[Arm]:
+        """Every arm that the machine knows."""
+        facts = ffi.new("struct nk_arm_facts *")
+        arms: list[Arm] = []
+        while lib.nk_serf_arm(self._serf, len(arms), facts):
+            hook = None if facts.hook == ffi.NULL else _text(facts.hook)
+            arms.append(
+                Arm(
+                    _text(facts.path),
+                    _text(facts.kind),
+                    hook,
+                    facts.hits,
+                    facts.misses,
+                    facts.checked,
+                    facts.unchecked,
+                    facts.wrong,
+                )
+            )
+        return arms
+
+    def profile(self) -> str:
+        """Folded stacks: lines of `name;name count`."""
+        lib.nk_serf_profile(self._serf)
+        return self._out().decode("utf-8", "replace")
+
+    def disassemble(self, jam: bytes) -> str:
+        """The programs of the formula of `[subject formula]`. Raises as `noun`."""
+        why = ffi.new("char const **")
+        self._check(lib.nk_serf_disassemble(self._serf, jam, len(jam), why), why)
+        return self._out().decode("utf-8", "replace")
+
     # --- upkeep ---
 
     def pack(self) -> tuple[int, int]:
@@ -375,13 +433,16 @@ class Engine:
 
     def gauges(self) -> tuple[tuple[str, int], ...]:
         """Every counter of the machine."""
+        return tuple(self._counters(lib.nk_serf_gauge))
+
+    def _counters(self, read: Any) -> list[tuple[str, int]]:
         value = ffi.new("uint64_t *")
-        gauges: list[tuple[str, int]] = []
+        counters: list[tuple[str, int]] = []
         while True:
-            name = lib.nk_serf_gauge(self._serf, len(gauges), value)
+            name = read(self._serf, len(counters), value)
             if name == ffi.NULL:
-                return tuple(gauges)
-            gauges.append((_text(name), value[0]))
+                return counters
+            counters.append((_text(name), value[0]))
 
     # --- tools ---
 

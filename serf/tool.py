@@ -2,12 +2,19 @@
 `noun`, `nock`, `check` and `status`, in a process of their own.
 
     noun FILE|- [--json]
-    nock FILE|- [--no-jets] [--time] [--out FILE] [--json]
+    nock FILE|- [--no-jets] [--jet-check] [--time] [--stats] [--profile FILE]
+         [--disassemble] [--out FILE] [--json]
+    jets [--json]                   every arm that the machine knows
     check-image PATH [--json]       reads and verifies all of it
     image-info PATH [--json]        reads its superblocks only
 
 With `-`, JSON lines come on stdin (`jam`, or `in`, in hex) and each is
 answered by a line; a bad line is answered by an `error` and the next is read.
+
+`--profile` writes folded stacks (`outer;inner samples`), a sample each
+millisecond of names from %fast and %spot. `--disassemble` lists the programs
+and evaluates nothing. `--jet-check` compares every jet with its Nock; a
+mismatch is told on stderr and crashes with %fail.
 
 Exit codes: 0; 1 bad input (one message naming the file and the reason);
 2 the computation crashed; 64 wrong usage.
@@ -42,6 +49,7 @@ __all__ = ["run"]
 _TEXT_JAM_MAX = 1 << 17
 _TEXT_MAX = 2000
 _TOOL_HOME_SIZE = 1 << 26
+_PROFILE_US = 1000
 
 Row = dict[str, Any]
 
@@ -59,14 +67,24 @@ def run(args: list[str]) -> int:
     flags = {arg for arg in rest if arg.startswith("--")}
     known = {
         "noun": {"--json"},
-        "nock": {"--json", "--no-jets", "--time", "--out"},
+        "nock": {
+            *("--json", "--no-jets", "--jet-check", "--time", "--out"),
+            *("--stats", "--profile", "--disassemble"),
+        },
+        "jets": {"--json"},
         "check-image": {"--json"},
         "image-info": {"--json"},
     }[name]
     out = _value(rest, "--out")
-    paths = [arg for arg in rest if not arg.startswith("--") and arg is not out]
+    profile = _value(rest, "--profile")
+    values = {id(value) for value in (out, profile)}
+    paths = [arg for arg in rest if not arg.startswith("--") and id(arg) not in values]
     if flags - known:
         raise Usage(f"{name}: unknown option {min(flags - known)}")
+    if name == "jets":
+        if paths:
+            raise Usage("jets: takes no file")
+        return _jets("--json" in flags)
     if len(paths) != 1:
         raise Usage(f"{name}: one file is needed, or - for JSON lines")
     try:
@@ -76,13 +94,25 @@ def run(args: list[str]) -> int:
             return _image_info(paths[0], "--json" in flags)
         engine = Engine(home_size=_TOOL_HOME_SIZE)
         jets = "--no-jets" not in flags
+        if flags & {"--stats", "--profile", "--jet-check"}:
+            engine.probe(
+                interval_us=_PROFILE_US if profile is not None else 0,
+                check="--jet-check" in flags,
+            )
         if paths[0] == "-":
             answer = _noun_row if name == "noun" else _nock_row(jets)
             return _lines(lambda row: answer(engine, row))
         data = _read(paths[0])
         if name == "noun":
             return _noun(engine, paths[0], data, "--json" in flags)
-        return _nock(engine, paths[0], data, jets, out, flags)
+        if "--disassemble" in flags:
+            return _disassemble(engine, data, "--json" in flags)
+        code, row = _nock(engine, paths[0], data, jets, out, flags)
+        if profile is not None:
+            _write(profile, engine.profile().encode())
+        if "--json" in flags:
+            _show(row)
+        return code
     except (BadInput, NotJam) as error:
         print(f"{name}: {paths[0]}: {error}", file=sys.stderr)
         return 1
@@ -161,45 +191,108 @@ def _nock(
     jets: bool,
     out: str | None,
     flags: set[str],
-) -> int:
+) -> tuple[int, Row]:
+    """Evaluate and tell; the exit code, and what `--json` is to show."""
     try:
         result = engine.nock(data, jets)
     except NotJam as error:
         raise NotJam(f"not a jam of [subject formula]: {error}") from None
     for slog in engine.slogs():
         print(render(cue(slog.tank), _TEXT_MAX), file=sys.stderr)
-    timed: Row = {"seconds": result.seconds} if "--time" in flags else {}
+    more: Row = {"seconds": result.seconds} if "--time" in flags else {}
+    if flags & {"--stats", "--jet-check"}:
+        more["stats"] = _stats(engine)
     if isinstance(result, Crashed):
         trace = _trace_lines(result.trace)
         if "--json" in flags:
             row: Row = {"result": "crash", "mote": result.mote}
-            _show({**row, "trace": result.trace.hex(), "text": trace, **timed})
-        else:
-            print(f"nock: {path}: crashed: %{result.mote}", file=sys.stderr)
-            for line in trace:
-                print(f"  {line}", file=sys.stderr)
-            _print_time(timed)
-        return 2
+            row |= {"trace": result.trace.hex(), "text": trace}
+            return 2, {**row, **more}
+        print(f"nock: {path}: crashed: %{result.mote}", file=sys.stderr)
+        for line in trace:
+            print(f"  {line}", file=sys.stderr)
+        _print_more(more)
+        return 2, {}
     if out is not None:
-        try:
-            with open(out, "wb") as file:
-                file.write(result.jam)
-        except OSError as error:
-            raise BadInput(f"{out}: {error.strerror}") from error
+        _write(out, result.jam)
     text = _text_of(result.jam)
     if "--json" in flags:
         row = {"result": "ok", "mug": f"{result.mug:08x}", "text": text}
-        _show({**row, "bytes": len(result.jam), **timed})
-        return 0
+        return 0, {**row, "bytes": len(result.jam), **more}
     print(f"a noun of {len(result.jam)} bytes" if text is None else text)
     print(f"mug {result.mug:08x}")
-    _print_time(timed)
+    _print_more(more)
+    return 0, {}
+
+
+def _write(path: str, data: bytes) -> None:
+    try:
+        with open(path, "wb") as file:
+            file.write(data)
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}") from error
+
+
+def _stats(engine: Engine) -> Row:
+    """Counters, in groups; those of a group only where they are not 0."""
+    stats: Row = {"instructions": {}}
+    for name, value in engine.stats().items():
+        group, _, rest = name.partition(":")
+        if not rest:
+            stats[name] = value
+        elif value:
+            stats.setdefault(group, {})[rest] = value
+    stats["jets"] = {
+        arm.path: {
+            name: getattr(arm, name)
+            for name in ("hits", "misses", "checked", "unchecked", "wrong")
+            if getattr(arm, name)
+        }
+        for arm in engine.arms()
+        if arm.hits or arm.misses or arm.wrong
+    }
+    return stats
+
+
+def _print_more(more: Row) -> None:
+    if "seconds" in more:
+        print(f"seconds {more['seconds']:.6f}")
+    for name, value in more.get("stats", {}).items():
+        if not isinstance(value, dict):
+            print(f"{name:<20} {value}")
+            continue
+        for key, item in sorted(value.items(), key=lambda row: str(row[0])):
+            if isinstance(item, dict):
+                item = " ".join(f"{word} {count}" for word, count in item.items())
+            print(f"{name + ' ' + key:<20} {item}")
+
+
+def _disassemble(engine: Engine, data: bytes, as_json: bool) -> int:
+    try:
+        text = engine.disassemble(data)
+    except NotJam as error:
+        raise NotJam(f"not a jam of [subject formula]: {error}") from None
+    if not as_json:
+        sys.stdout.write(text)
+        return 0
+    programs: list[Row] = []
+    for part in text.split("\n\n"):
+        title, *lines = part.strip("\n").split("\n")
+        programs.append({"title": title, "lines": [line.strip() for line in lines]})
+    _show({"programs": programs})
     return 0
 
 
-def _print_time(timed: Row) -> None:
-    if timed:
-        print(f"seconds {timed['seconds']:.6f}")
+def _jets(as_json: bool) -> int:
+    arms = Engine(home_size=_TOOL_HOME_SIZE).arms()
+    rows = [{"path": arm.path, "kind": arm.kind, "hook": arm.hook} for arm in arms]
+    if as_json:
+        _show({"arms": rows})
+        return 0
+    for row in rows:
+        hook = f"  needs {row['hook']}" if row["hook"] else ""
+        print(f"{row['path']:<32} {row['kind']}{hook}")
+    return 0
 
 
 def _trace_lines(trace: bytes) -> list[str]:
