@@ -1,7 +1,8 @@
 """Compile and run the C unit tests: `<unit>_test.c`, each a program.
 
 Each is built twice: as shipped (with costly checks on), and with tiny
-arenas under ASan and UBSan. The first line of a test names the units that
+arenas under ASan and UBSan; what is about threads, once more
+under TSan (scripts/sanitize does that with all). The first line of a test names the units that
 it links: `/* units: noun nursery mug */`; `jets` stands for all of native/jets.
 """
 
@@ -34,7 +35,9 @@ VARIANTS = {
         "-fno-sanitize-recover=all",
         "-fno-omit-frame-pointer",
     ],
+    "threads": ["-O1", "-g", "-DNK_TINY", "-DNK_PARANOID", "-fsanitize=thread"],
 }
+THREADED = {"collect_test"}
 
 
 def test_there_are_native_tests() -> None:
@@ -44,6 +47,8 @@ def test_there_are_native_tests() -> None:
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("source", TESTS, ids=lambda path: path.stem)
 def test_native(source: Path, variant: str, tmp_path: Path) -> None:
+    if variant == "threads" and source.stem not in THREADED:
+        pytest.skip("runs no threads")
     first = source.read_text().splitlines()[0]
     match = re.fullmatch(r"/\* units: ([\w/ ]+?) \*/", first)
     assert match, f"{source.name}: first line must name its units"
