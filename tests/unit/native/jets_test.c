@@ -14,9 +14,9 @@
 static struct nk_machine machine;
 static struct nk_arena *arena = &machine.arena;
 
-static const struct nk_arm *const families[] = {nk_arms_arithmetic, nk_arms_bits,
-                                                nk_arms_lists,      nk_arms_serial,
-                                                nk_arms_text,       nk_arms_virtual};
+static const struct nk_arm *const families[] = {
+    nk_arms_arithmetic, nk_arms_bits,   nk_arms_codes, nk_arms_floats,
+    nk_arms_lists,      nk_arms_serial, nk_arms_text,  nk_arms_virtual};
 
 static const struct nk_arm *arm_of(const char *path) {
     for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
@@ -398,6 +398,42 @@ static void test_lists(void) {
     nk_nursery_reset(arena);
 }
 
+/* The families whose own tests are in Python: a few samples, for the
+ * sanitizers' eyes. */
+static void test_others(void) {
+    gives("hex/crc/crc32", "[8 0x3837363534333231]", "0x9ae0daaf");
+    fails("hex/crc/crc32", "[1 0x3231]", NK_EXIT);
+    gives("hex/checksum/adler/adler32", "[9 0x3837363534333231]", "0x8e501a5");
+    gives("hex/mimes/base16/en", "[3 0xbeef]", "%00beef");
+    gives("hex/mimes/base16/de", "%0beef", "[0 3 0xbeef]");
+    gives("hex/mimes/base16/de", "%g", "0");
+    gives("hex/leer", "0x620a0a61", "[97 0 98 0]");
+    gives("hex/lune", "0xa620a61", "[97 98 0]");
+    fails("hex/lune", "0x620a61", NK_PUNT);
+    gives("hex/loss", "[[1 2 3 4 0] 2 9 4 1 0]", "[2 4 0]");
+    gives("hex/loss", "[0 1 0]", "0");
+    gives("two/pow", "[3 40]", "12157665459056928801");
+    fails("two/pow", "[2 0x4000000000000000]", NK_MEME);
+    gives("two/sew", "[3 [1 1 0xff] 0x112233]", "0x11ff33");
+    gives("two/clz", "[[3 2] 7]", "13");
+    gives("two/ctz", "0x8000000000000000", "63");
+    gives("two/ham", "0xff0000000000000f", "12");
+    gives("two/rig", "[[0 9] 3]", "2");
+    gives("two/find", "[[2 3 0] 1 2 2 3 0]", "[0 2]");
+    /* fun, in hew, in its layer: [battery shape [bloq step] hew] */
+    nk_noun core = text_noun(arena, "[0 [1 2] [3 1] 0 [0 0x44332211] 0]"), product;
+    CHECK(arm_of("two/hew/fun")->jet(&machine, core, &product) == NK_OK);
+    CHECK(nk_equal(arena, product, text_noun(arena, "[[0x22 0x4433] 3 4]")));
+    /* A gate in the door of the mode. */
+    core = text_noun(arena, "[0 [0x3ff0000000000000 0x4000000000000000] 0 %n 0]");
+    CHECK(arm_of("tri/rd/add")->jet(&machine, core, &product) == NK_OK);
+    CHECK(product == 0x4008000000000000);
+    core = text_noun(arena, "[0 [0x7bff 0x7bff] 0 %z 0]");
+    CHECK(arm_of("tri/rh/mul")->jet(&machine, core, &product) == NK_OK);
+    CHECK(product == 0x7c00);
+    nk_nursery_reset(arena);
+}
+
 /* ---- registration ---- */
 
 #define ROOT "[11 [%fast 1 [%k 138] [1 0] 0] [1 0 0] 1 138]"
@@ -520,6 +556,13 @@ static void test_programs(void) {
     computes(LIST("%skim", "[[5 [1 2] 0 6] 0 0]", "[2 3 2 4 0]"), "[2 2 0]");
     computes(LIST("%skip", "[[5 [1 2] 0 6] 0 0]", "[2 3 2 4 0]"), "[3 4 0]");
     CHECK(nock(LIST("%skim", "[[1 2] 0 0]", "[2 0]"), &product) == NK_EXIT);
+    /* The successor of what is not 2; those that are 2; by being 2. */
+    computes(LIST("%murn", "[[6 [5 [1 2] 0 6] [1 0] [1 0] 4 0 6] 0 0]", "[2 3 2 4 0]"),
+             "[4 5 0]");
+    computes(LIST("%skid", "[[5 [1 2] 0 6] 0 0]", "[2 3 2 4 0]"), "[[2 2 0] 3 4 0]");
+    computes(LIST("%sort", "[[5 [1 2] 0 12] 0 0]", "[3 2 4 2 5 0]"), "[2 2 3 4 5 0]");
+    CHECK(nock(LIST("%sort", "[[1 2] 0 0]", "[2 3 0]"), &product) == NK_EXIT);
+    CHECK(nock(LIST("%skid", "[[1 1] 0 0]", "[2 3]"), &product) == NK_EXIT);
 }
 
 #define MINK(subject, formula, gate)                                                   \
@@ -814,6 +857,7 @@ static void *body(void *argument) {
     test_crashes_and_punts();
     test_lists();
     test_text();
+    test_others();
     test_registration();
     test_sham();
     test_programs();
