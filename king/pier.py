@@ -74,6 +74,11 @@ class Layout:
         return self.urb / "chk" / "treadle.image"
 
     @property
+    def scratch_image(self) -> Path:
+        """What a replay from scratch builds, until it takes the image's place."""
+        return self.urb / "chk" / "treadle.image.replay"
+
+    @property
     def manifest(self) -> Path:
         return self.urb / "treadle.json"
 
@@ -490,6 +495,7 @@ def open_pier(root: Path, *, run: bool = True, map_size: int | None = None) -> P
         if run:
             manifest = manifest.next_generation()
         make_directories(layout, log=False)
+        layout.scratch_image.unlink(missing_ok=True)  # of a replay that was killed
         sync_directory(layout.urb)
         write_manifest(layout.manifest, manifest)
         return Pier(layout, locks, log, manifest, notes)

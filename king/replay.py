@@ -437,18 +437,18 @@ async def replay_pier(options: ReplayOptions) -> int:
         path = image
         if options.from_scratch:
             # The old snapshot stays until the new one is whole.
-            path = image.with_name(image.name + ".replay")
-            path.unlink(missing_ok=True)
+            path = pier.layout.scratch_image
         shown = None if options.json else show_progress()
         jets: dict[str, dict[str, int]] = {}
-        done, ended = await _play_through(
-            pier, path, until, shown, options.serf_options, jets.update
-        )
-        if options.from_scratch:
-            if done.event == last and done.snapshot == last:
+        try:
+            done, ended = await _play_through(
+                pier, path, until, shown, options.serf_options, jets.update
+            )
+            if options.from_scratch and done.event == done.snapshot == last:
                 path.replace(image)
                 sync_directory(image.parent)
-            else:
+        finally:
+            if options.from_scratch:
                 path.unlink(missing_ok=True)
         _print_replayed(options, done, last, jets)
         return 0 if ended else EXIT_FAULT
