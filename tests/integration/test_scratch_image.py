@@ -23,7 +23,7 @@ def test_a_replay_that_diverges_leaves_no_half_snapshot(tmp_path: Path) -> None:
             events = environment.open_db(b"EVENTS", integerkey=True, create=False)
             key = (last - 1).to_bytes(8, "little")
             with environment.begin(db=events, write=True) as transaction:
-                value = bytearray(transaction.get(key))
+                value = bytearray(transaction.get(key) or b"")
                 value[0] ^= 1
                 transaction.put(key, bytes(value))
         before = ship.layout.image.read_bytes()
