@@ -728,7 +728,7 @@ exit:
 bail:
     SAVE();
     tried = false;
-    if (!unwind(machine, status)) return status;
+    if (!unwind(machine, &status)) return status;
     base = stack->base;
     ip = stack->ip;
     program = stack->program;

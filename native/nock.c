@@ -946,9 +946,11 @@ static nk_status check_bail(struct nk_machine *machine) {
 }
 
 /* A bail: is there a virtual run that makes a value of it? Then the stack is
- * set to go on there. */
-static bool unwind(struct nk_machine *machine, nk_status status) {
+ * set to go on there. If not, [bail] is what the run ends with: a check of a
+ * jet may have changed it. */
+static bool unwind(struct nk_machine *machine, nk_status *bail) {
     struct nk_stack *stack = machine->stack;
+    nk_status status = *bail;
     struct nk_arena *arena = &machine->arena;
     if (stack->checking != 0 && is_checks_end(stack, status)) {
         status = check_give_up(machine);
@@ -995,6 +997,7 @@ static bool unwind(struct nk_machine *machine, nk_status status) {
         mark_pop(machine);
         machine->trace = weld(arena, trace, machine->trace);
     }
+    *bail = status;
     return false;
 }
 
