@@ -36,6 +36,10 @@ EXIT_CODES: dict[str, int] = {
     "usage": EXIT_USAGE,
     "failed": EXIT_FAULT,
     "check-failed": EXIT_FAULT,
+    # noun and nock (serf/tool.py); a crashed computation exits 2
+    "jam-bad": EXIT_FAULT,
+    "file-bad": EXIT_FAULT,
+    "nock-crashed": 2,
     # the pier
     "pier-missing": 3,
     "pier-exists": 3,

@@ -16,8 +16,8 @@ millisecond of names from %fast and %spot. `--disassemble` lists the programs
 and evaluates nothing. `--jet-check` compares every jet with its Nock; a
 mismatch is told on stderr and crashes with %fail.
 
-Exit codes: 0; 1 bad input (one message naming the file and the reason);
-2 the computation crashed; 64 wrong usage.
+Exit codes: 0; 1 bad input (`treadle: CODE: FILE: why` and a hint; with --json
+also an object); 2 the computation crashed; 64 wrong usage.
 """
 
 from __future__ import annotations
@@ -54,8 +54,16 @@ _PROFILE_US = 1000
 Row = dict[str, Any]
 
 
+_JAM_HINT = "the file should hold one jam; for nock, the jam of [subject formula]"
+_FILE_HINT = "is the path right, and may you read or write there?"
+
+
 class BadInput(Exception):
     """The file is not what the tool needs."""
+
+
+class BadFile(BadInput):
+    """The file cannot be read or written."""
 
 
 def run(args: list[str]) -> int:
@@ -114,8 +122,24 @@ def run(args: list[str]) -> int:
             _show(row)
         return code
     except (BadInput, NotJam) as error:
-        print(f"{name}: {paths[0]}: {error}", file=sys.stderr)
+        message = f"{paths[0]}: {error}"
+        if name in ("check-image", "image-info"):  # a king asked
+            print(f"{name}: {message}", file=sys.stderr)
+        elif isinstance(error, BadFile):
+            _report("file-bad", message, _FILE_HINT, 1, "--json" in flags)
+        else:
+            _report("jam-bad", message, _JAM_HINT, 1, "--json" in flags)
         return 1
+
+
+def _report(code: str, message: str, hint: str, exit_code: int, as_json: bool) -> None:
+    """A fault as all of treadle tells them; see king/errors.py."""
+    if as_json:
+        row = {"error": code, "message": message, "hint": hint}
+        _show({**row, "exit_code": exit_code})
+    sys.stdout.flush()
+    print(f"treadle: {code}: {message}", file=sys.stderr)
+    print(f"  hint: {hint}", file=sys.stderr)
 
 
 def _value(args: list[str], name: str) -> str | None:
@@ -133,7 +157,7 @@ def _read(path: str) -> bytes:
         with open(path, "rb") as file:
             return file.read()
     except OSError as error:
-        raise BadInput(error.strerror or str(error)) from error
+        raise BadFile(error.strerror or str(error)) from error
 
 
 def _show(row: Row) -> None:
@@ -208,7 +232,8 @@ def _nock(
             row: Row = {"result": "crash", "mote": result.mote}
             row |= {"trace": result.trace.hex(), "text": trace}
             return 2, {**row, **more}
-        print(f"nock: {path}: crashed: %{result.mote}", file=sys.stderr)
+        message = f"{path}: the computation crashed with %{result.mote}"
+        print(f"treadle: nock-crashed: {message}", file=sys.stderr)
         for line in trace:
             print(f"  {line}", file=sys.stderr)
         _print_more(more)
@@ -230,7 +255,7 @@ def _write(path: str, data: bytes) -> None:
         with open(path, "wb") as file:
             file.write(data)
     except OSError as error:
-        raise BadInput(f"{path}: {error.strerror}") from error
+        raise BadFile(f"cannot write {path}: {error.strerror}") from error
 
 
 def _stats(engine: Engine) -> Row:

@@ -90,12 +90,37 @@ def test_bad_files_get_one_clear_message(
     done = tool(name, file)
     assert done.returncode == 1
     assert done.stdout == ""
-    (line,) = done.stderr.splitlines()
-    assert line.startswith(f"{name}: {file}: not a jam")
+    line, hint = done.stderr.splitlines()
+    assert line.startswith(f"treadle: jam-bad: {file}: not a jam")
     assert why in line
+    assert hint.startswith("  hint: ")
+    done = tool(name, file, "--json")
+    assert done.returncode == 1
+    row = json.loads(done.stdout)
+    assert f"treadle: {row['error']}: {row['message']}\n" in done.stderr
+    assert (row["error"], row["exit_code"]) == ("jam-bad", 1)
 
 
-@pytest.mark.parametrize("name", ["noun", "nock", "check-image", "image-info"])
+@pytest.mark.parametrize("name", ["noun", "nock"])
+def test_files_that_are_not_there_are_told_as_faults(tmp_path: Path, name: str) -> None:
+    done = tool(name, tmp_path / "nothing", "--json")
+    assert done.returncode == 1
+    message = f"{tmp_path / 'nothing'}: No such file or directory"
+    assert done.stderr.splitlines()[0] == f"treadle: file-bad: {message}"
+    row = json.loads(done.stdout)
+    assert (row["error"], row["message"]) == ("file-bad", message)
+
+
+def test_a_product_that_cannot_be_written_is_a_fault(
+    file: Path, tmp_path: Path
+) -> None:
+    write(file, noun(41, (4, 0, 1)))
+    done = tool("nock", file, "--out", tmp_path / "no" / "where")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"treadle: file-bad: {file}: cannot write ")
+
+
+@pytest.mark.parametrize("name", ["check-image", "image-info"])
 def test_files_that_are_not_there_get_one_clear_message(
     tmp_path: Path, name: str
 ) -> None:
@@ -137,7 +162,8 @@ def test_nock_of_a_crash_is_2_with_its_trace(file: Path) -> None:
     assert done.returncode == 2
     assert done.stdout == ""
     first, *rest = done.stderr.splitlines()
-    assert first == f"nock: {file}: crashed: %exit"
+    why = "the computation crashed with %exit"
+    assert first == f"treadle: nock-crashed: {file}: {why}"
     assert rest == ["  [%spot 7]", "  [%mean %outer]"]
     done = tool("nock", file, "--json")
     assert done.returncode == 2
@@ -207,3 +233,102 @@ def test_image_info_reads_the_superblocks_only(tmp_path: Path) -> None:
     image.write_bytes(b"nonsense" * 8192)
     row = json.loads(tool("image-info", image, "--json").stdout)
     assert row["good"] is False
+
+
+DEC = (8, (1, 0), 8, (1, 6, (5, (0, 7), 4, 0, 6), (0, 6), 9, 2, 10, (6, 4, 0, 6), 0, 1))
+"""The head of a decrement of the subject; `9 2 0 1` ends it."""
+
+
+def spotted(formula: object, line: int) -> Noun:
+    return noun(11, ("spot", 1, ["lib", "hoon"], (line, 1), line, 9), formula)
+
+
+def named(name: str, body: object) -> Noun:
+    """A registered gate under k138 whose sample is the subject."""
+    clue = noun("fast", 1, name, (0, 7), 0)
+    root = noun(11, ("fast", 1, ("k", 138), (1, 0), 0), (1, 0, 0), 1, 138)
+    return noun(8, root, 11, clue, (1, body), (0, 3), 0, 2)
+
+
+def test_nock_counts_what_it_did(file: Path) -> None:
+    write(file, noun(1000, (*DEC, 9, 2, 0, 1)))
+    row = json.loads(tool("nock", file, "--stats", "--json").stdout)
+    stats = row["stats"]
+    assert row["text"] == "999"
+    assert stats["instructions"]["TSLAM"] == 999
+    assert stats["instructions"]["INC"] == 1000
+    assert stats["instructions_total"] == sum(stats["instructions"].values())
+    assert stats["calls"] == 1001  # the run itself, the kick, the loop
+    assert stats["programs_compiled"] == 2
+    assert stats["bytes_allocated"] > 999 * 48
+    assert 0 < stats["nursery_peak_bytes"] <= stats["bytes_allocated"] + (1 << 20)
+    assert stats["stack_peak_bytes"] > 0
+    assert stats["jets"] == {}
+    plain = tool("nock", file, "--stats").stdout
+    assert "instructions TSLAM   999\n" in plain
+    memo = noun(11, ("memo", 1, 0), 4, 0, 1)
+    write(file, noun(1, (memo, memo)))
+    stats = json.loads(tool("nock", file, "--stats", "--json").stdout)["stats"]
+    assert stats["memo_transient"] == {"hits": 1, "misses": 1}
+
+
+def test_stats_count_jets(file: Path) -> None:
+    gate = noun(11, ("fast", 1, "dec", (0, 7), 0), (1, 0, 0), (1, 7), 0, 1)
+    layer = noun(11, ("fast", 1, "one", (0, 3), 0), (1, 0, 0), 0, 1)
+    root = noun(11, ("fast", 1, ("k", 138), (1, 0), 0), (1, 0, 0), 1, 138)
+    write(file, noun(0, (7, root, 7, layer, 7, gate, 9, 2, 0, 1)))
+    row = json.loads(tool("nock", file, "--stats", "--json").stdout)
+    assert row["text"] == "6"
+    assert row["stats"]["jets"] == {"one/dec": {"hits": 1}}
+    row = json.loads(tool("nock", file, "--no-jets", "--json").stdout)
+    assert row["result"] == "crash"
+
+
+def test_the_profile_is_of_names_and_spots(file: Path, tmp_path: Path) -> None:
+    loop = noun(*DEC, 9, 2, 0, 1)
+    body = spotted((spotted((7, (0, 6), loop), 20), 1, 0), 10)
+    write(file, noun(3_000_000, (7, named("work", body), 9, 2, 0, 1)))
+    folded = tmp_path / "folded"
+    done = tool("nock", file, "--profile", folded)
+    assert done.returncode == 0, done.stderr
+    rows = {}
+    for line in folded.read_text().splitlines():
+        stack, count = line.rsplit(" ", 1)
+        rows[stack] = int(count)
+    deep = "k138/work;/lib/hoon:10.1;/lib/hoon:20.1"
+    assert rows[deep] > 0.8 * sum(rows.values()), rows
+    assert sum(rows.values()) >= 10
+    # What cannot be written is told.
+    done = tool("nock", file, "--profile", tmp_path / "no" / "where")
+    assert done.returncode == 1
+    assert "No such file" in done.stderr
+
+
+def test_the_listing_shows_programs(file: Path) -> None:
+    write(file, noun(0, (*DEC, 9, 2, 0, 1)))
+    text = tool("nock", file, "--disassemble").stdout
+    assert "program 0: the formula\n" in text
+    assert "TKICK    arm /2 r" in text
+    assert "program 1: literal " in text
+    assert "TSLAM    arm /2 r0 r" in text
+    row = json.loads(tool("nock", file, "--disassemble", "--json").stdout)
+    assert len(row["programs"]) == 2
+    # Large literals are cut short; a malformed formula crashes in a word.
+    write(file, noun(0, (1, [*range(1000)]), 1, 1 << 9000))
+    text = tool("nock", file, "--disassemble").stdout
+    assert max(map(len, text.splitlines())) < 140
+    assert "..." in text
+    write(file, noun(0, 13, 0))
+    assert "BAIL" in tool("nock", file, "--disassemble").stdout
+    write(file, 7)
+    assert tool("nock", file, "--disassemble").returncode == 1
+
+
+def test_jets_lists_every_arm() -> None:
+    rows = json.loads(tool("jets", "--json").stdout)["arms"]
+    kinds = {row["path"]: row["kind"] for row in rows}
+    assert len(kinds) == len(rows) > 50
+    assert (kinds["one/dec"], kinds["two/turn"]) == ("jet", "program")
+    assert {row["path"]: row["hook"] for row in rows}["qua/mule"] == "mute"
+    assert tool("jets").stdout.count("\n") == len(rows)
+    assert tool("jets", "x").returncode == 64
