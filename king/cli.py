@@ -28,6 +28,7 @@ T = TypeVar("T")
 
 _TIMEOUT_S = 10.0
 _STOP_TIMEOUT_S = 60.0
+_PARTS_IN_LINE = 4
 
 
 # --- boot, run, replay ------------------------------------------------------
@@ -202,16 +203,46 @@ def _live_status(layout: Any, holder: str, timeout_s: float) -> dict[str, Any]:
 
 def _print_status(pier: Path, value: dict[str, Any]) -> None:
     print(f"{pier}: {value.get('state')}")
-    for key, item in value.items():
-        if key == "state" or item is None:
+    for line in _status_lines({k: v for k, v in value.items() if k != "state"}):
+        print(line)
+
+
+def _status_lines(value: dict[str, Any]) -> list[str]:
+    """`key  value` lines; what has many parts stands below its key."""
+    lines: list[str] = []
+    waiting = [(1, key, item) for key, item in reversed(value.items())]
+    while waiting:
+        depth, key, item = waiting.pop()
+        indent = "  " * depth
+        if item is None or item in ({}, [], ""):
             continue
+        if isinstance(item, list) and any(
+            isinstance(each, dict) or " " in str(each) for each in item
+        ):
+            item = {str(number): each for number, each in enumerate(item, 1)}
         if isinstance(item, list):
             text = " ".join(map(str, item))
-        elif isinstance(item, dict):
-            text = json.dumps(item)
+        elif not isinstance(item, dict):
+            text = _status_word(key, item)
+        elif len(item) <= _PARTS_IN_LINE and not any(
+            isinstance(part, dict | list | str) for part in item.values()
+        ):
+            parts = {k: part for k, part in item.items() if part is not None}
+            text = ", ".join(f"{k} {_status_word(k, v)}" for k, v in parts.items())
         else:
-            text = str(item)
-        print(f"  {key:<16} {text}")
+            lines.append(indent + key)
+            waiting += [(depth + 1, k, part) for k, part in reversed(item.items())]
+            continue
+        lines.append(f"{indent}{key:<{28 - len(indent)}} {text}")
+    return lines
+
+
+def _status_word(key: str, value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.3f}".rstrip("0").rstrip(".")
+    return f"{value:,}" if isinstance(value, int) and "bytes" in key else str(value)
 
 
 def _check(args: argparse.Namespace) -> int:

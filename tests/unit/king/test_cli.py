@@ -482,3 +482,45 @@ def test_boot_without_a_terminal_boots_and_ends(tmp_path: Path) -> None:
     assert booted.returncode == 0, booted.stderr
     assert "treadle run" in booted.stderr
     assert (tmp_path / "zod" / ".urb").is_dir()
+
+
+def test_status_for_people_has_a_line_for_each_thing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    cli._print_status(
+        tmp_path,
+        {
+            "state": "live",
+            "event": 1234567,
+            "log_bytes": 1234567,
+            "epochs": ["0i0", "0i5"],
+            "http": None,
+            "queues": {},
+            "jets": {"one/add": {"hits": 11, "misses": 2}},
+            "recovery": {
+                "clean": True,
+                "snapshot": {"event": 5, "note": None},
+                "notes": ["one thing", "another"],
+                "seconds": 0.0871,
+            },
+        },
+    )
+    out = capsys.readouterr().out
+    assert not set("{}[]'\"") & set(out)
+    first, *lines = out.splitlines()
+    assert first == f"{tmp_path}: live"
+    assert [line.split(maxsplit=1) for line in lines] == [
+        ["event", "1234567"],
+        ["log_bytes", "1,234,567"],
+        ["epochs", "0i0 0i5"],
+        ["jets"],
+        ["one/add", "hits 11, misses 2"],
+        ["recovery"],
+        ["clean", "yes"],
+        ["snapshot", "event 5"],
+        ["notes"],
+        ["1", "one thing"],
+        ["2", "another"],
+        ["seconds", "0.087"],
+    ]
+    assert lines[4].startswith("    one/add")
