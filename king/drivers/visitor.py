@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import select
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -39,9 +38,9 @@ _CLOSING_S: Final = 0.5
 _HEARTBEAT_S: Final = 20.0
 _GONE_CHECK_S: Final = 0.2
 _KEEPALIVE: Final = (
-    (socket.TCP_KEEPIDLE, 10),
-    (socket.TCP_KEEPINTVL, 10),
-    (socket.TCP_KEEPCNT, 3),
+    (trio.socket.TCP_KEEPIDLE, 10),
+    (trio.socket.TCP_KEEPINTVL, 10),
+    (trio.socket.TCP_KEEPCNT, 3),
 )
 _LAST_LINE: Final = "data:urbit shutting down\n\n"
 
@@ -404,8 +403,8 @@ class Visitor:
         so by a reset, at the latest when the system asks it whether it lives."""
         sock = self.stream.socket
         for option, value in _KEEPALIVE:
-            sock.setsockopt(socket.IPPROTO_TCP, option, value)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            sock.setsockopt(trio.socket.IPPROTO_TCP, option, value)
+        sock.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_KEEPALIVE, 1)
         poll = select.poll()
         poll.register(sock.fileno(), 0)  # hang-ups and errors are always told
         while not poll.poll(0):

@@ -313,7 +313,8 @@ def test_term_trace(tmp_path: Path) -> None:
     with echo_ship(tmp_path, "sut") as ship:
         terminal = Terminal(ship)
         try:
-            terminal.expect(b"live\r\n", "start")
+            terminal.expect(b"): live on http", "start")
+            terminal.expect(b"\r\n", "start")
             echo = Echo(ship)
             for step in steps("term"):
                 name = step["step"]
