@@ -15,7 +15,7 @@ static nk_status RUN(struct nk_machine *machine, nk_noun *product) {
     const uint32_t *ip = stack->ip;
     struct nk_program *program = stack->program;
     int fuel = 0;
-    bool tried = false; /* a jet ran out of memory, and was tried again */
+    bool tried = false;   /* a jet ran out of memory, and was tried again */
     bool pressed = false; /* the same, for a program that had no room */
     nk_status status = NK_OK;
     nk_noun a, b, value;
@@ -687,7 +687,7 @@ refuel:
     status = poll(machine);
     if (status != NK_OK) goto bail;
     fuel = FUEL;
-    GO;
+    AGAIN;
 
     /* Make room for [need] words and start the instruction again. */
 collect:
@@ -704,7 +704,7 @@ collect:
     seen = top;
 #endif
     if (status != NK_OK) goto bail;
-    GO;
+    AGAIN;
 
     /* No program: what a collection drops may make room for it. */
 code_failed:
@@ -718,7 +718,7 @@ collect_full:
     seen = top;
 #endif
     soft = arena->soft;
-    GO;
+    AGAIN;
 
 stopped:
     status = arena->stopped;

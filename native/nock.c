@@ -1208,6 +1208,8 @@ static void note_nursery(struct nk_machine *machine) {
 #define LITERAL(i) program->literals[ip[i]]
 #define HEAD(n) (((const struct nk_cell *)(memory + nk_offset(n)))->head)
 #define TAIL(n) (((const struct nk_cell *)(memory + nk_offset(n)))->tail)
+/* The same instruction once more; it does not count again. */
+#define AGAIN goto *labels[*ip]
 #define NEXT(words)                                                                    \
     do {                                                                               \
         ip += (words);                                                                 \

@@ -1,4 +1,4 @@
-/* units: noun nursery home collect survey mug jam status atom code memo jet listing probe nock jets */
+/* units: machine */
 /* Each jet against plain arithmetic, its crashes and what it declines; then
  * registration: who gets a jet, who does not, across commits, discards and
  * restarts; and the arms that run as programs. */

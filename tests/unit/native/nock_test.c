@@ -1,4 +1,4 @@
-/* units: noun nursery home collect survey mug jam status atom code memo jet listing probe nock jets */
+/* units: machine */
 /* The machine against Vere's answers: every line of nock.jsonl, in a fresh
  * and in a warm machine, on a C stack of 64 KiB. */
 #include <limits.h>

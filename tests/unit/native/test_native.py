@@ -1,11 +1,13 @@
 """Compile and run the C unit tests: `<unit>_test.c`, each a program.
 
-Each is built twice: as shipped (with costly checks on), and with tiny
-arenas under ASan and UBSan; what is about threads, once more
-under TSan (scripts/sanitize does that with all). The first line of a test names the units that
-it links: `/* units: noun nursery mug */`; `jets` stands for all of native/jets.
+Each is built twice: as shipped (with costly checks on), and with tiny arenas
+under ASan and UBSan; what is about threads, once more under TSan
+(scripts/sanitize does that with all). The first line of a test names the units
+that it links: `/* units: noun nursery mug */`; `jets` stands for all of
+native/jets.
 """
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -38,6 +40,14 @@ VARIANTS = {
     "threads": ["-O1", "-g", "-DNK_TINY", "-DNK_PARANOID", "-fsanitize=thread"],
 }
 THREADED = {"collect_test"}
+# scripts/sanitize: these flags instead, for all tests.
+if os.environ.get("NATIVE_FLAGS"):
+    VARIANTS = {"given": os.environ["NATIVE_FLAGS"].split()}
+# What `machine` stands for.
+MACHINE = (
+    "noun nursery home collect survey mug jam status atom code memo jet listing probe "
+    "nock jets"
+)
 
 
 def test_there_are_native_tests() -> None:
@@ -54,7 +64,7 @@ def test_native(source: Path, variant: str, tmp_path: Path) -> None:
     assert match, f"{source.name}: first line must name its units"
     units = [
         path
-        for unit in match[1].split()
+        for unit in match[1].replace("machine", MACHINE).split()
         for path in (
             sorted((NATIVE / "jets").glob("*.c"))
             if unit == "jets"
