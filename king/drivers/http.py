@@ -9,11 +9,10 @@ Listeners open at the first valid %set-config and stay; a later one only says
 %live again, since nothing that we honour in it can change them.
 
 HTTP/1.1 with keep-alive and pipelining (one request at a time a connection),
-parsed by h11. A client that resets the connection is gone: at once, also while
-the kernel thinks. One that closes its writing side gets its answer; TCP tells
-a full close apart only at the next thing said to it, or after a minute, or
-when its place is needed. Whatever ends a request that the kernel may still
-know, short of its own last word, sends %cancel-request.
+parsed by h11. A client that closes, or that only closes its writing side,
+is taken to be gone: at once, also while the kernel thinks. Whatever ends a
+request that the kernel may still know, short of its own last word, sends
+%cancel-request.
 
 Answers without the kernel: 400 method or syntax, 408 slow body, 413, 431,
 500 when the event failed, 503 when it was refused or we are closing, 504

@@ -8,7 +8,6 @@ if it may still know of a request that it has not had the last word on.
 from __future__ import annotations
 
 import contextlib
-import select
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -36,12 +35,6 @@ _READ_SIZE: Final = 1 << 16
 _WRITE_SIZE: Final = 1 << 18
 _CLOSING_S: Final = 0.5
 _HEARTBEAT_S: Final = 20.0
-_GONE_CHECK_S: Final = 0.2
-_KEEPALIVE: Final = (
-    (trio.socket.TCP_KEEPIDLE, 10),
-    (trio.socket.TCP_KEEPINTVL, 10),
-    (trio.socket.TCP_KEEPCNT, 3),
-)
 _LAST_LINE: Final = "data:urbit shutting down\n\n"
 
 
@@ -284,7 +277,7 @@ class Visitor:
         ]
         reader = Exchange(0)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._watch_end, reader, nursery.cancel_scope)
+            nursery.start_soon(self._watch, reader, nursery.cancel_scope)
             with shared.slogs() as lines:
                 try:
                     await self._send(self._start(200, kind))
@@ -307,14 +300,6 @@ class Visitor:
                     text = _LAST_LINE
             await self._send(parser.send(h11.Data(data=text.encode())) or b"")
         await self._send(parser.send(h11.EndOfMessage()) or b"")
-
-    async def _watch_end(self, reader: Exchange, scope: trio.CancelScope) -> None:
-        """The log has no end: who closes even one side has had enough."""
-        with contextlib.suppress(trio.BrokenResourceError):
-            while await self.stream.receive_some(_READ_SIZE):
-                pass
-        reader.gone = True
-        scope.cancel()
 
     def _authenticated(self, request: h11.Request) -> bool:
         for name, value in request.headers:
@@ -373,42 +358,19 @@ class Visitor:
             await self._plain(503, "the ship is closing", close=True)
 
     async def _watch(self, exchange: Exchange, scope: trio.CancelScope) -> None:
-        """Notice that the client has gone while its answer is being made. One
-        that only has no more to say is owed its answer (`nc -N`)."""
-        shared = self.shared
-        while self.ahead < shared.limits.ahead:
+        """Notice that the client has gone while its answer is being made."""
+        limit = self.shared.limits.ahead
+        while self.ahead < limit:
             try:
                 data = await self.stream.receive_some(_READ_SIZE)
             except trio.BrokenResourceError:
-                break
-            self.parser.receive_data(data)
+                data = b""
             if not data:
-                # It may be gone altogether: it waits only while there is room.
-                with trio.CancelScope() as shared.idle[self]:
-                    if shared.crowded:
-                        shared.idle[self].cancel()
-                    try:
-                        await self._wait_reset()
-                    finally:
-                        del shared.idle[self]
-                break
+                exchange.gone = True
+                scope.cancel()
+                return
             self.ahead += len(data)
-        else:
-            return
-        exchange.gone = True
-        scope.cancel()
-
-    async def _wait_reset(self) -> None:
-        """Until a client that closed its sending side is gone both ways. It says
-        so by a reset, at the latest when the system asks it whether it lives."""
-        sock = self.stream.socket
-        for option, value in _KEEPALIVE:
-            sock.setsockopt(trio.socket.IPPROTO_TCP, option, value)
-        sock.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_KEEPALIVE, 1)
-        poll = select.poll()
-        poll.register(sock.fileno(), 0)  # hang-ups and errors are always told
-        while not poll.poll(0):
-            await trio.sleep(_GONE_CHECK_S)
+            self.parser.receive_data(data)
 
     async def _respond(self, exchange: Exchange, method: bytes) -> bool:
         """Pass on what the kernel says; True when it has said its last word."""
