@@ -23,7 +23,7 @@ LAYERS = [
     {"api", "codec", "kernel"},
     {"nock", "loop", "jet", "memo", "code", "jets", "opcodes", "probe", "listing"},
     {"image", "watch", "confine"},
-    {"home"},
+    {"home", "home_inside", "collect"},
     {"survey"},
     {"jam", "mug", "hash", "atom"},
     {"noun", "nursery", "worklist", "murmur", "cord"},
