@@ -15,7 +15,8 @@
  * effects) until the next call.
  * Invariants: `event` and `mug` describe the kernel in home's root; between
  * calls the nursery is empty.
- * Limits: an event's effects NK_EFFECTS_SIZE_MAX bytes, else it bails %fail.
+ * Limits: nursery, as much again for the stack, home: %meme. An event's effects
+ * NK_EFFECTS_SIZE_MAX bytes, else it bails %fail.
  */
 #ifndef NK_KERNEL_H
 #define NK_KERNEL_H

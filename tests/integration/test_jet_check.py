@@ -24,8 +24,9 @@ from serf.engine import Crashed, Engine, Evaluated
 from tests.support.golden import PIERS, expected, unpack
 from tests.support.pill_ship import START, TICK, path, pill_noun
 from tests.support.serf_rig import ROOT
-from tests.support.whole_ship import treadle
+from tests.support.whole_ship import WholeShip, treadle
 
+DONE = noun("news", "done")
 TERM = noun("d", path("term", "1"))
 WEB = noun("e", path("http-server", "0v1", "7", "1"))
 
@@ -257,3 +258,24 @@ def test_the_tool_checks_and_tells(tmp_path: Path) -> None:
     assert row["mote"] == "fail"
     assert row["stats"]["jets"]["one/add"] == {"hits": 1, "wrong": 1}
     assert "one/add is wrong" in done.stderr
+
+
+def test_a_live_ship_tells_how_often_its_jets_were_called(tmp_path: Path) -> None:
+    """Booted with every jet checked; `treadle jets` asks it."""
+    pier = tmp_path / "zod"
+    done = treadle("boot", pier, "--fake", "~zod", "--no-run", "--json")
+    assert done.code == 0, done.err
+    with WholeShip(pier) as ship:
+        ship.start("--jet-check")
+        for _ in range(3):
+            assert ship.poke("d", ["term", "1"], "belt", noun("aro", "l")) == DONE
+        told = treadle("jets", pier, "--json")
+        assert told.code == 0, told.err
+        jets = told.json["jets"]
+        assert any("checked" in row for row in jets.values())
+        assert not any("wrong" in row for row in jets.values())
+        plain = treadle("jets", pier)
+        assert "hits" in plain.out
+    told = treadle("jets", pier)
+    assert told.code == 8
+    assert "at rest" in told.err

@@ -319,6 +319,20 @@ def test_a_peek_is_interrupted_by_its_name(tmp_path: Path) -> None:
         assert [goof.mote for goof in bail.goofs] == ["intr"]
 
 
+def test_a_stack_too_deep_ends_the_event_only(tmp_path: Path) -> None:
+    """Its limit is the nursery's, and to the guest it is memory."""
+    deep = noun(8, (1, (4, 9, 2, 0, 1)), 9, 2, 0, 1)
+    kernel = core(branch("deep", deep, ((1, 0), COUNT)))
+    with SerfProcess(tmp_path / "image", *SMALL) as serf:
+        serf.ripe()
+        assert isinstance(serf.ask(Play(1, 1, 1, (boot_row(kernel),))), Played)
+        done = serf.ask(poke(2, "deep"))
+        assert isinstance(done, Done)
+        assert done.job is not None
+        assert slot(cue(done.job), 30) == noun("meme", 0)
+        assert isinstance(serf.ask(poke(3, "x")), Done)
+
+
 def test_out_of_memory_ends_the_event_only(serf: SerfProcess) -> None:
     done = serf.ask(poke(2, "grow"))
     assert isinstance(done, Done)
