@@ -23,8 +23,9 @@ struct location {
 };
 
 static const struct nk_arm *const families[] = {
-    nk_arms_arithmetic, nk_arms_bits,   nk_arms_codes, nk_arms_floats,
-    nk_arms_lists,      nk_arms_serial, nk_arms_text,  nk_arms_virtual};
+    nk_arms_arithmetic, nk_arms_bits,  nk_arms_codes, nk_arms_compiler,
+    nk_arms_floats,     nk_arms_lists, nk_arms_maps,  nk_arms_parsers,
+    nk_arms_serial,     nk_arms_sha,   nk_arms_text,  nk_arms_virtual};
 #define FAMILY_COUNT (sizeof families / sizeof *families)
 
 struct nk_jets {
@@ -326,7 +327,7 @@ const struct nk_arm *nk_jets_sham(struct nk_machine *machine, nk_noun name) {
         memcpy(path, layers[i], 4);
         memcpy(path + 4, text, strlen(text) + 1);
         const struct nk_arm *arm = arm_by_path(path);
-        if (arm != NULL && arm->jet != NULL) return arm;
+        if (arm != NULL && arm->builtin == NK_BUILTIN_NONE) return arm;
     }
     return NULL;
 }

@@ -42,12 +42,14 @@ enum nk_builtin {
     NK_BUILTIN_MURN,
     NK_BUILTIN_SKID,
     NK_BUILTIN_SORT,
+    NK_BUILTIN_MEMO,
     NK_BUILTIN_COUNT
 };
 
 struct nk_arm {
     const char *path; /* under the kelvin root: "one/add" */
-    nk_jet_fn jet;    /* or NULL, and [builtin] says which program */
+    nk_jet_fn jet;    /* NULL where [builtin] says which program; beside
+                       * NK_BUILTIN_MEMO it makes the key to remember by */
     enum nk_builtin builtin;
     const char *hook; /* the parent must have it; or NULL */
 };
@@ -57,10 +59,18 @@ extern const struct nk_arm nk_arms_arithmetic[];
 extern const struct nk_arm nk_arms_bits[];
 extern const struct nk_arm nk_arms_floats[];
 extern const struct nk_arm nk_arms_codes[];
+extern const struct nk_arm nk_arms_compiler[];
 extern const struct nk_arm nk_arms_lists[];
+extern const struct nk_arm nk_arms_maps[];
+extern const struct nk_arm nk_arms_parsers[];
 extern const struct nk_arm nk_arms_serial[];
+extern const struct nk_arm nk_arms_sha[];
 extern const struct nk_arm nk_arms_text[];
 extern const struct nk_arm nk_arms_virtual[];
+
+/* May [product] of [core], an arm of NK_BUILTIN_MEMO, be remembered by [key]? */
+bool nk_compiler_keeps(const struct nk_arena *arena, nk_noun core, nk_noun key,
+                       nk_noun product);
 
 struct nk_jets *nk_jets_new(void);
 void nk_jets_free(struct nk_jets *jets);

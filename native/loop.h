@@ -370,12 +370,13 @@ jet:
             arm = NULL;
         }
 #endif
-        if (arm != NULL && arm->jet == NULL) {
+        if (arm != NULL && arm->builtin != NK_BUILTIN_NONE) {
             callee = stack->builtins[arm->builtin];
+            stack->arm = arm;
 #if WATCHED
             callee->name = nk_probe_name(probe, arm->path);
 #endif
-            nk_jets_count(machine->jets, arm, true);
+            if (arm->jet == NULL) nk_jets_count(machine->jets, arm, true);
         } else if (arm != NULL) {
             status = arm->jet(machine, a, &value);
 #if WATCHED
@@ -625,14 +626,15 @@ op_CHECK:
     {
         const struct nk_arm *arm = stack->to_check;
         SAVE();
-        if (arm->jet == NULL) {
+        if (arm->builtin != NK_BUILTIN_NONE) {
             struct mark *mark = mark_check(machine, base, REG(1));
             if (mark == NULL) {
                 status = NK_OVER;
                 goto bail;
             }
-            nk_jets_count(machine->jets, arm, true);
+            if (arm->jet == NULL) nk_jets_count(machine->jets, arm, true);
             callee = stack->builtins[arm->builtin];
+            stack->arm = arm;
             callee->name = nk_probe_name(probe, arm->path);
             a = REG(1);
             length = 6;
@@ -682,6 +684,35 @@ op_CHECKED:
 #endif
     status = NK_FAIL;
     goto bail;
+
+    /* An arm that is remembered: only constants come before it in its program.
+     * Its jet is none, but gives the key. */
+op_RECALL:
+    SAVE();
+    status = stack->arm->jet(machine, REG(3), &value);
+    top = arena->top;
+    if (status == NK_MEME && !tried) {
+        tried = true;
+        goto collect_full;
+    }
+    tried = false;
+    if (status == NK_PUNT) {
+        REG(2) = 0;
+        NEXT(5);
+    }
+    if (status != NK_OK) goto bail;
+    REG(2) = value;
+    value = nk_memo_get(machine, NK_MEMO_TRANSIENT, stack->context, value, 0);
+    nk_jets_count(machine->jets, stack->arm, value != NK_NONE);
+    if (value == NK_NONE) NEXT(5);
+    REG(1) = value;
+    ip += ip[4];
+    GO;
+op_RECORD:
+    if (nk_is_cell(REG(2)) && nk_compiler_keeps(arena, REG(3), REG(2), REG(1))) {
+        nk_memo_put(machine, NK_MEMO_TRANSIENT, stack->context, REG(2), 0, REG(1));
+    }
+    NEXT(4);
 
 refuel:
     status = poll(machine);

@@ -85,6 +85,7 @@ struct nk_stack {
     const struct nk_arm *to_check;
     struct nk_program *nock_stub, *slam_stub, *check_stub;
     struct nk_program *builtins[NK_BUILTIN_COUNT];
+    const struct nk_arm *arm; /* whose builtin has just been called */
     struct nk_root_source source;
     struct nk_home_source home_source;
 };
@@ -278,6 +279,13 @@ static void make_stubs(struct nk_machine *machine) {
             27,      NK_OP_LD6, 4,          0,       NK_OP_TSLAM, 1, 3, 4};
         stack->builtins[i == 0 ? NK_BUILTIN_MULE : NK_BUILTIN_MOLE] = STUB(mule, 5);
     }
+    /* r0 core, r1 key, r2 product, r3 formula */
+    const uint32_t memo[] = {
+        ZERO(1),   ZERO(2), ZERO(3), NK_OP_RECALL, 2, 1, 0, 29 - 9,
+        NK_OP_LD2, 3,       0,       NK_OP_NOCK,   0, 0, 3, 2,
+        4,         0,       25,      NK_OP_RECORD, 2, 1, 0, NK_OP_RET,
+        2};
+    stack->builtins[NK_BUILTIN_MEMO] = STUB(memo, 4);
     /* r0 core, r1 what is left of the list, r2 gate, r3 what was made,
      * r4 item (or sample), r5 the gate's product. */
     const uint32_t turn[] = {LIST_START,

@@ -81,7 +81,9 @@
     X(CHECK, 6, "a!")      /* c call: run the jet that is to be checked */             \
     X(RECHECK, 2, "a")     /* v: what it gave; now for the Nock of it */               \
     X(CHECKED, 3, "aa")    /* v w: was it the same? */                                 \
-    X(REVERSE, 3, "da")    /* d a: a list, reversed */
+    X(RECALL, 5, "ddaj") /* d k c j: k is what core c is remembered by; hit: set d */  \
+    X(RECORD, 4, "aaa")  /* v k c: remember v by k, unless k is 0 */                   \
+    X(REVERSE, 3, "da")  /* d a: a list, reversed */
 
 enum nk_opcode {
 #define NK_OPCODE_ENUM(name, words, kinds) NK_OP_##name,

@@ -15,8 +15,9 @@ static struct nk_machine machine;
 static struct nk_arena *arena = &machine.arena;
 
 static const struct nk_arm *const families[] = {
-    nk_arms_arithmetic, nk_arms_bits,   nk_arms_codes, nk_arms_floats,
-    nk_arms_lists,      nk_arms_serial, nk_arms_text,  nk_arms_virtual};
+    nk_arms_arithmetic, nk_arms_bits,  nk_arms_codes, nk_arms_compiler,
+    nk_arms_floats,     nk_arms_lists, nk_arms_maps,  nk_arms_parsers,
+    nk_arms_serial,     nk_arms_sha,   nk_arms_text,  nk_arms_virtual};
 
 static const struct nk_arm *arm_of(const char *path) {
     for (size_t i = 0; i < sizeof families / sizeof *families; i++) {

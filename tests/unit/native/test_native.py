@@ -74,7 +74,7 @@ def test_native(source: Path, variant: str, tmp_path: Path) -> None:
     program = tmp_path / source.stem
     command = ["cc", "-std=c11", "-D_GNU_SOURCE", *WARNINGS, *VARIANTS[variant]]
     command += [f"-I{NATIVE}", str(source), *map(str, units), "-o", str(program)]
-    command += ["-lmpfr", "-lgmp", "-lpthread", "-lm"]
+    command += ["-lmpfr", "-lgmp", "-lnettle", "-lpthread", "-lm"]
     built = subprocess.run(command, capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
     ran = subprocess.run([program], capture_output=True, text=True, timeout=240)
