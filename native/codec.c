@@ -43,9 +43,15 @@ void nk_codec_free(nk_codec *codec) {
     free(codec);
 }
 
-const char *nk_codec_why(const nk_codec *codec) { return codec->why; }
-const uint8_t *nk_codec_out(const nk_codec *codec) { return codec->out; }
-uint64_t nk_codec_out_size(const nk_codec *codec) { return codec->out_size; }
+const char *nk_codec_why(const nk_codec *codec) {
+    return codec->why;
+}
+const uint8_t *nk_codec_out(const nk_codec *codec) {
+    return codec->out;
+}
+uint64_t nk_codec_out_size(const nk_codec *codec) {
+    return codec->out_size;
+}
 
 static void nk_codec_begin(nk_codec *codec) {
     nk_nursery_reset(&codec->arena);
@@ -136,7 +142,8 @@ int nk_codec_tuple(nk_codec *codec, const uint8_t *bytes, const uint64_t *sizes,
         for (uint64_t i = count - 1; i > 0 && n != NK_NONE; i--) {
             n = nk_cons_try(&codec->arena, parts[i - 1], n);
         }
-        result = n == NK_NONE ? nk_codec_refuse(codec, "meme") : nk_codec_emit(codec, n);
+        result =
+            n == NK_NONE ? nk_codec_refuse(codec, "meme") : nk_codec_emit(codec, n);
     }
     free(parts);
     return result;

@@ -174,7 +174,8 @@ uint64_t nk_nursery_peak(const struct nk_arena *arena) {
 }
 
 uint64_t nk_nursery_room_max(const struct nk_arena *arena) {
-    return arena->limit > arena->nursery_start ? arena->limit - arena->nursery_start : 0;
+    return arena->limit > arena->nursery_start ? arena->limit - arena->nursery_start
+                                               : 0;
 }
 
 /* ---- roots ---- */
