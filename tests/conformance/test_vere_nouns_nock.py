@@ -84,7 +84,11 @@ def test_nouns_cue_jam_and_mug_as_in_vere(small_stack: bool) -> None:
 
 
 @pytest.mark.parametrize("small_stack", [False, True], ids=["plain", "small-stack"])
-@pytest.mark.parametrize("jets", [[], ["--no-jets"]], ids=["jets", "no-jets"])
+@pytest.mark.parametrize(
+    "jets",
+    [[], ["--no-jets"], ["--jet-check", "--stats"]],
+    ids=["jets", "no-jets", "watched"],
+)
 def test_computations_end_as_in_vere(jets: list[str], small_stack: bool) -> None:
     rows = rows_of("nock.jsonl")
     assert len(rows) == 426
