@@ -56,16 +56,15 @@ op_RETK:
     goto give;
 op_RET:
     value = REG(1);
-give:
-    {
-        const uint32_t *back = (const uint32_t *)base[-1];
-        base -= 1 + back[-3];
-        program = nk_code_of(back);
-        base[back[-4]] = value;
-        if (NK_UNLIKELY(base < stack->watermark)) stack->watermark = base;
-        ip = back;
-        GO;
-    }
+give: {
+    const uint32_t *back = (const uint32_t *)base[-1];
+    base -= 1 + back[-3];
+    program = nk_code_of(back);
+    base[back[-4]] = value;
+    if (NK_UNLIKELY(base < stack->watermark)) stack->watermark = base;
+    ip = back;
+    GO;
+}
 op_MOVE:
     REG(1) = REG(2);
     NEXT(3);
@@ -93,16 +92,15 @@ op_LD3:
     LOAD_TWO(LD5, HEAD, TAIL)
     LOAD_TWO(LD6, TAIL, HEAD)
     LOAD_TWO(LD7, TAIL, TAIL)
-op_LDP:
-    {
-        a = REG(2);
-        for (uint32_t path = ip[3]; path != 1; path >>= 1) {
-            CELL_OR_EXIT(a);
-            a = memory[nk_offset(a) + 1 + (path & 1)];
-        }
-        REG(1) = a;
-        NEXT(4);
+op_LDP: {
+    a = REG(2);
+    for (uint32_t path = ip[3]; path != 1; path >>= 1) {
+        CELL_OR_EXIT(a);
+        a = memory[nk_offset(a) + 1 + (path & 1)];
     }
+    REG(1) = a;
+    NEXT(4);
+}
 op_LDBIG:
     a = slot_noun(arena, REG(2), LITERAL(3));
     if (a == NK_NONE) goto exit;
@@ -200,28 +198,27 @@ op_EDIT7:
     value = CONS(HEAD(b), REG(3));
     REG(1) = CONS(HEAD(a), value);
     NEXT(4);
-op_EDITP:
-    {
-        uint32_t path = ip[4];
-        uint64_t depth = 31u - (uint64_t)__builtin_clz(path), at = top;
-        a = REG(2);
-        ROOM(depth * 3);
-        for (; path != 1; path >>= 1) {
-            CELL_OR_EXIT(a);
-            struct nk_cell *cell = (struct nk_cell *)(memory + top);
-            nk_noun child[2] = {HEAD(a), TAIL(a)};
-            nk_noun below = path < 4 ? REG(3) : (NK_CELL_TAG | (top + 3));
-            a = child[path & 1];
-            child[path & 1] = below;
-            cell->mug = 0;
-            cell->tag = 0;
-            cell->head = child[0];
-            cell->tail = child[1];
-            top += 3;
-        }
-        REG(1) = NK_CELL_TAG | at;
-        NEXT(5);
+op_EDITP: {
+    uint32_t path = ip[4];
+    uint64_t depth = 31u - (uint64_t)__builtin_clz(path), at = top;
+    a = REG(2);
+    ROOM(depth * 3);
+    for (; path != 1; path >>= 1) {
+        CELL_OR_EXIT(a);
+        struct nk_cell *cell = (struct nk_cell *)(memory + top);
+        nk_noun child[2] = {HEAD(a), TAIL(a)};
+        nk_noun below = path < 4 ? REG(3) : (NK_CELL_TAG | (top + 3));
+        a = child[path & 1];
+        child[path & 1] = below;
+        cell->mug = 0;
+        cell->tag = 0;
+        cell->head = child[0];
+        cell->tail = child[1];
+        top += 3;
     }
+    REG(1) = NK_CELL_TAG | at;
+    NEXT(5);
+}
 op_EDITBIG:
     if (!edit_depth(arena, REG(2), LITERAL(4), &need)) goto exit;
     if (top + need > soft) goto collect;
@@ -232,25 +229,24 @@ op_EDITBIG:
 
     /* Calls. [callee] runs with subject [a]; the call's last words end at
      * ip + length. */
-call:
-    {
-        uint64_t *frame = base + ip[length - 3] + 1;
-        if (NK_UNLIKELY(frame + callee->registers > stack->limit)) {
-            status = stack_grow(machine, frame + callee->registers);
-            if (status != NK_OK) goto bail;
-        }
-#if WATCHED
-        uint64_t bytes = (uint64_t)((const char *)(frame + callee->registers) -
-                                    (const char *)stack->start);
-        if (bytes > probe->stack_peak) probe->stack_peak = bytes;
-#endif
-        frame[-1] = (uint64_t)(ip + length);
-        frame[0] = a;
-        base = frame;
-        program = callee;
-        ip = program->code;
-        GO;
+call: {
+    uint64_t *frame = base + ip[length - 3] + 1;
+    if (NK_UNLIKELY(frame + callee->registers > stack->limit)) {
+        status = stack_grow(machine, frame + callee->registers);
+        if (status != NK_OK) goto bail;
     }
+#if WATCHED
+    uint64_t bytes = (uint64_t)((const char *)(frame + callee->registers) -
+                                (const char *)stack->start);
+    if (bytes > probe->stack_peak) probe->stack_peak = bytes;
+#endif
+    frame[-1] = (uint64_t)(ip + length);
+    frame[0] = a;
+    base = frame;
+    program = callee;
+    ip = program->code;
+    GO;
+}
 tail_call:
     if (NK_UNLIKELY(base + callee->registers > stack->limit)) {
         status = stack_grow(machine, base + callee->registers);
@@ -359,47 +355,46 @@ op_TSLAM:
 
     /* A core [a] whose battery is registered, at [site]; length 0 is a tail
      * call. A jet changes no register, so the instruction can start again. */
-jet:
-    {
-        SAVE();
-        const struct nk_arm *arm = site_arm(machine, site, a);
+jet: {
+    SAVE();
+    const struct nk_arm *arm = site_arm(machine, site, a);
 #if WATCHED
-        if (arm != NULL && probe->check && stack->checking == 0) {
-            stack->to_check = arm;
-            callee = stack->check_stub;
-            arm = NULL;
-        }
-#endif
-        if (arm != NULL && arm->builtin != NK_BUILTIN_NONE) {
-            callee = stack->builtins[arm->builtin];
-            stack->arm = arm;
-#if WATCHED
-            callee->name = nk_probe_name(probe, arm->path);
-#endif
-            if (arm->jet == NULL) nk_jets_count(machine->jets, arm, true);
-        } else if (arm != NULL) {
-            status = arm->jet(machine, a, &value);
-#if WATCHED
-            if (probe->interval_ns != 0) sample(machine, arm->path);
-#endif
-            if (status == NK_MEME && !tried) {
-                tried = true;
-                top = arena->top;
-                goto collect_full;
-            }
-            tried = false;
-            nk_jets_count(machine->jets, arm, status != NK_PUNT);
-            top = arena->top;
-            if (status == NK_OK) {
-                if (length == 0) goto give;
-                base[ip[length - 4]] = value;
-                NEXT(length);
-            }
-            if (status != NK_PUNT) goto bail;
-        }
-        if (length == 0) goto tail_call;
-        goto call;
+    if (arm != NULL && probe->check && stack->checking == 0) {
+        stack->to_check = arm;
+        callee = stack->check_stub;
+        arm = NULL;
     }
+#endif
+    if (arm != NULL && arm->builtin != NK_BUILTIN_NONE) {
+        callee = stack->builtins[arm->builtin];
+        stack->arm = arm;
+#if WATCHED
+        callee->name = nk_probe_name(probe, arm->path);
+#endif
+        if (arm->jet == NULL) nk_jets_count(machine->jets, arm, true);
+    } else if (arm != NULL) {
+        status = arm->jet(machine, a, &value);
+#if WATCHED
+        if (probe->interval_ns != 0) sample(machine, arm->path);
+#endif
+        if (status == NK_MEME && !tried) {
+            tried = true;
+            top = arena->top;
+            goto collect_full;
+        }
+        tried = false;
+        nk_jets_count(machine->jets, arm, status != NK_PUNT);
+        top = arena->top;
+        if (status == NK_OK) {
+            if (length == 0) goto give;
+            base[ip[length - 4]] = value;
+            NEXT(length);
+        }
+        if (status != NK_PUNT) goto bail;
+    }
+    if (length == 0) goto tail_call;
+    goto call;
+}
 
 op_TRACE:
     ROOM(6);
@@ -426,28 +421,26 @@ op_FAST:
         nk_code_forget_sites(machine->code);
     }
     NEXT(3);
-op_MEMO:
-    {
-        enum nk_memo_kind kind = nk_memo_kind(arena, REG(2));
-        uint64_t context = kind == NK_MEMO_TRANSIENT ? stack->context : 0;
-        value = NK_NONE;
-        if (kind == NK_MEMO_TRANSIENT || stack->handler == NO_MARK) {
-            value = nk_memo_get(machine, kind, context, REG(3), LITERAL(4));
-        }
-        if (value == NK_NONE) NEXT(6);
-        REG(1) = value;
-        ip += ip[5];
-        GO;
+op_MEMO: {
+    enum nk_memo_kind kind = nk_memo_kind(arena, REG(2));
+    uint64_t context = kind == NK_MEMO_TRANSIENT ? stack->context : 0;
+    value = NK_NONE;
+    if (kind == NK_MEMO_TRANSIENT || stack->handler == NO_MARK) {
+        value = nk_memo_get(machine, kind, context, REG(3), LITERAL(4));
     }
-op_MEMOPUT:
-    {
-        enum nk_memo_kind kind = nk_memo_kind(arena, REG(2));
-        uint64_t context = kind == NK_MEMO_TRANSIENT ? stack->context : 0;
-        if (kind == NK_MEMO_TRANSIENT || stack->handler == NO_MARK) {
-            nk_memo_put(machine, kind, context, REG(3), LITERAL(4), REG(1));
-        }
-        NEXT(5);
+    if (value == NK_NONE) NEXT(6);
+    REG(1) = value;
+    ip += ip[5];
+    GO;
+}
+op_MEMOPUT: {
+    enum nk_memo_kind kind = nk_memo_kind(arena, REG(2));
+    uint64_t context = kind == NK_MEMO_TRANSIENT ? stack->context : 0;
+    if (kind == NK_MEMO_TRANSIENT || stack->handler == NO_MARK) {
+        nk_memo_put(machine, kind, context, REG(3), LITERAL(4), REG(1));
     }
+    NEXT(5);
+}
 op_LOOP:
     if (loops_has(machine, REG(1), LITERAL(2))) {
         status = NK_FAIL;
@@ -460,17 +453,16 @@ op_LOOP:
 op_UNLOOP:
     stack->loops = TAIL(stack->loops);
     NEXT(1);
-op_JINX:
-    {
-        uint64_t outer = machine->deadline_ns;
-        a = REG(2);
-        REG(1) = outer;
-        if (nk_is_atom(a)) {
-            uint64_t deadline = now_ns() + ns_of_dr(arena, a);
-            if (outer == 0 || deadline < outer) machine->deadline_ns = deadline;
-        }
-        NEXT(3);
+op_JINX: {
+    uint64_t outer = machine->deadline_ns;
+    a = REG(2);
+    REG(1) = outer;
+    if (nk_is_atom(a)) {
+        uint64_t deadline = now_ns() + ns_of_dr(arena, a);
+        if (outer == 0 || deadline < outer) machine->deadline_ns = deadline;
     }
+    NEXT(3);
+}
 op_UNJINX:
     machine->deadline_ns = REG(1);
     NEXT(2);
@@ -487,53 +479,51 @@ op_HINT:
     report(machine, LITERAL(1));
     top = arena->top;
     NEXT(2);
-op_SHAM:
-    {
-        const struct nk_arm *arm = NULL;
-        if (machine->jets_enabled) arm = nk_jets_sham(machine, REG(2));
-        if (arm == NULL) NEXT(5);
-        SAVE();
-        status = arm->jet(machine, REG(3), &value);
-        top = arena->top;
-        if (status == NK_MEME && !tried) {
-            tried = true;
-            goto collect_full;
-        }
-        tried = false;
-        nk_jets_count(machine->jets, arm, status != NK_PUNT);
-#if WATCHED
-        if (probe->check) nk_jets_counts(machine->jets, arm)->unchecked++;
-#endif
-        if (status == NK_PUNT) NEXT(5);
-        if (status != NK_OK) goto bail;
-        REG(1) = value;
-        ip += ip[4];
-        GO;
+op_SHAM: {
+    const struct nk_arm *arm = NULL;
+    if (machine->jets_enabled) arm = nk_jets_sham(machine, REG(2));
+    if (arm == NULL) NEXT(5);
+    SAVE();
+    status = arm->jet(machine, REG(3), &value);
+    top = arena->top;
+    if (status == NK_MEME && !tried) {
+        tried = true;
+        goto collect_full;
     }
+    tried = false;
+    nk_jets_count(machine->jets, arm, status != NK_PUNT);
+#if WATCHED
+    if (probe->check) nk_jets_counts(machine->jets, arm)->unchecked++;
+#endif
+    if (status == NK_PUNT) NEXT(5);
+    if (status != NK_OK) goto bail;
+    REG(1) = value;
+    ip += ip[4];
+    GO;
+}
 
     /* Virtual runs. */
-op_MINK:
-    {
-        FUEL_OR_POLL();
-        a = REG(1);
-        b = REG(2);
-        status = nk_code_get(machine->code, arena, b, &callee);
-        if (status != NK_OK && status != NK_EXIT) goto code_failed;
-        pressed = false;
-        struct mark *mark = mark_push(machine, MARK_MINK);
-        if (mark == NULL) {
-            status = NK_OVER;
-            goto bail;
-        }
-        mark->base = base;
-        mark->ip = ip + 8 + 4;
-        mark->gate = REG(3);
-        stack->handler = stack->mark_count - 1;
-        machine->trace = 0;
-        if (status != NK_OK) goto exit;
-        length = 8;
-        goto call;
+op_MINK: {
+    FUEL_OR_POLL();
+    a = REG(1);
+    b = REG(2);
+    status = nk_code_get(machine->code, arena, b, &callee);
+    if (status != NK_OK && status != NK_EXIT) goto code_failed;
+    pressed = false;
+    struct mark *mark = mark_push(machine, MARK_MINK);
+    if (mark == NULL) {
+        status = NK_OVER;
+        goto bail;
     }
+    mark->base = base;
+    mark->ip = ip + 8 + 4;
+    mark->gate = REG(3);
+    stack->handler = stack->mark_count - 1;
+    machine->trace = 0;
+    if (status != NK_OK) goto exit;
+    length = 8;
+    goto call;
+}
 op_MINKDONE:
     ROOM(3);
     REG(1) = CONS(0, REG(1));
@@ -544,57 +534,55 @@ op_UNWOUND:
     REG(1) = CONS(stack->result_tag, stack->result);
     stack->result = 0;
     NEXT(2);
-op_SCRY:
-    {
-        FUEL_OR_POLL();
-        if (stack->handler == NO_MARK) goto exit;
-        ROOM(9);
-        uint32_t owner = stack->handler;
-        nk_noun gate = stack->marks[owner].gate;
-        nk_noun outer_trace = machine->trace;
-        value = CONS(REG(1), REG(2));
-        struct mark *mark = mark_push(machine, MARK_SCRY);
-        if (mark == NULL) {
-            status = NK_OVER;
-            goto bail;
-        }
-        mark->owner = owner;
-        mark->gate = 0;
-        mark->trace = outer_trace;
-        stack->handler = stack->marks[owner].handler;
-        machine->trace = 0;
-        CELL_OR_EXIT(gate);
-        b = TAIL(gate);
-        CELL_OR_EXIT(b);
-        status = nk_code_get(machine->code, arena, HEAD(gate), &callee);
-        if (status != NK_OK) goto bail;
-        value = CONS(value, TAIL(b));
-        a = CONS(HEAD(gate), value);
-        length = 7;
-        goto call;
+op_SCRY: {
+    FUEL_OR_POLL();
+    if (stack->handler == NO_MARK) goto exit;
+    ROOM(9);
+    uint32_t owner = stack->handler;
+    nk_noun gate = stack->marks[owner].gate;
+    nk_noun outer_trace = machine->trace;
+    value = CONS(REG(1), REG(2));
+    struct mark *mark = mark_push(machine, MARK_SCRY);
+    if (mark == NULL) {
+        status = NK_OVER;
+        goto bail;
     }
-op_SCRYDONE:
-    {
-        /* ~: blocked; [~ ~]: no such thing, ever; [~ ~ value] */
-        ROOM(9);
-        mark_pop(machine);
-        value = REG(2);
-        if (value == 0) {
-            machine->block = REG(4);
-            status = NK_BLOCK;
-            goto bail;
-        }
-        CELL_OR_EXIT(value);
-        value = TAIL(value);
-        if (nk_is_atom(value)) {
-            b = CONS(REG(3), REG(4));
-            b = CONS(NK_CORD_4('h', 'u', 'n', 'k'), b);
-            machine->trace = CONS(b, machine->trace);
-            goto exit;
-        }
-        REG(1) = TAIL(value);
-        NEXT(5);
+    mark->owner = owner;
+    mark->gate = 0;
+    mark->trace = outer_trace;
+    stack->handler = stack->marks[owner].handler;
+    machine->trace = 0;
+    CELL_OR_EXIT(gate);
+    b = TAIL(gate);
+    CELL_OR_EXIT(b);
+    status = nk_code_get(machine->code, arena, HEAD(gate), &callee);
+    if (status != NK_OK) goto bail;
+    value = CONS(value, TAIL(b));
+    a = CONS(HEAD(gate), value);
+    length = 7;
+    goto call;
+}
+op_SCRYDONE: {
+    /* ~: blocked; [~ ~]: no such thing, ever; [~ ~ value] */
+    ROOM(9);
+    mark_pop(machine);
+    value = REG(2);
+    if (value == 0) {
+        machine->block = REG(4);
+        status = NK_BLOCK;
+        goto bail;
     }
+    CELL_OR_EXIT(value);
+    value = TAIL(value);
+    if (nk_is_atom(value)) {
+        b = CONS(REG(3), REG(4));
+        b = CONS(NK_CORD_4('h', 'u', 'n', 'k'), b);
+        machine->trace = CONS(b, machine->trace);
+        goto exit;
+    }
+    REG(1) = TAIL(value);
+    NEXT(5);
+}
 op_HOOK:
     a = nk_jets_hook(machine, REG(2), LITERAL(3));
     a = a == 0 ? NK_NONE : slot_noun(arena, REG(2), a);
@@ -623,56 +611,56 @@ op_REVERSE:
     /* Checks of jets; the plain loop never meets them. */
 op_CHECK:
 #if WATCHED
-    {
-        const struct nk_arm *arm = stack->to_check;
-        SAVE();
-        if (arm->builtin != NK_BUILTIN_NONE) {
-            struct mark *mark = mark_check(machine, base, REG(1));
-            if (mark == NULL) {
-                status = NK_OVER;
-                goto bail;
-            }
-            if (arm->jet == NULL) nk_jets_count(machine->jets, arm, true);
-            callee = stack->builtins[arm->builtin];
-            stack->arm = arm;
-            callee->name = nk_probe_name(probe, arm->path);
-            a = REG(1);
-            length = 6;
-            goto call;
-        }
-        status = arm->jet(machine, REG(1), &value);
-        if (status == NK_MEME && !tried) {
-            tried = true;
-            top = arena->top;
-            goto collect_full;
-        }
-        tried = false;
-        top = arena->top;
-        nk_jets_count(machine->jets, arm, status != NK_PUNT);
-        if (status == NK_PUNT) {
-            ip = program->code + CHECK_DECLINED;
-            GO;
-        }
-        if (status != NK_OK && status != NK_EXIT) goto bail;
+{
+    const struct nk_arm *arm = stack->to_check;
+    SAVE();
+    if (arm->builtin != NK_BUILTIN_NONE) {
         struct mark *mark = mark_check(machine, base, REG(1));
         if (mark == NULL) {
             status = NK_OVER;
             goto bail;
         }
-        mark->jet_trace = machine->trace;
-        REG(2) = status == NK_OK ? value : 0;
-        if (status != NK_OK) check_next(machine, mark, status);
-        NEXT(6);
+        if (arm->jet == NULL) nk_jets_count(machine->jets, arm, true);
+        callee = stack->builtins[arm->builtin];
+        stack->arm = arm;
+        callee->name = nk_probe_name(probe, arm->path);
+        a = REG(1);
+        length = 6;
+        goto call;
     }
+    status = arm->jet(machine, REG(1), &value);
+    if (status == NK_MEME && !tried) {
+        tried = true;
+        top = arena->top;
+        goto collect_full;
+    }
+    tried = false;
+    top = arena->top;
+    nk_jets_count(machine->jets, arm, status != NK_PUNT);
+    if (status == NK_PUNT) {
+        ip = program->code + CHECK_DECLINED;
+        GO;
+    }
+    if (status != NK_OK && status != NK_EXIT) goto bail;
+    struct mark *mark = mark_check(machine, base, REG(1));
+    if (mark == NULL) {
+        status = NK_OVER;
+        goto bail;
+    }
+    mark->jet_trace = machine->trace;
+    REG(2) = status == NK_OK ? value : 0;
+    if (status != NK_OK) check_next(machine, mark, status);
+    NEXT(6);
+}
 #endif
 op_RECHECK:
 #if WATCHED
-    {
-        struct mark *mark = &stack->marks[stack->mark_count - 1];
-        mark->gate = REG(1);
-        if (mark->phase == CHECK_JET) check_next(machine, mark, NK_OK);
-        NEXT(2);
-    }
+{
+    struct mark *mark = &stack->marks[stack->mark_count - 1];
+    mark->gate = REG(1);
+    if (mark->phase == CHECK_JET) check_next(machine, mark, NK_OK);
+    NEXT(2);
+}
 #endif
 op_CHECKED:
 #if WATCHED
