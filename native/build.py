@@ -80,7 +80,9 @@ def native() -> FFI:
     """Build the whole core, for the serf."""
     units = sorted(HERE.glob("*.c")) + sorted(HERE.glob("jets/*.c"))
     units = [unit for unit in units if unit.stem != "codec"]
-    return _builder("serf._native", "api.h", units, ["mpfr", "gmp", "nettle", "pthread", "m"])
+    return _builder(
+        "serf._native", "api.h", units, ["mpfr", "gmp", "nettle", "pthread", "m"]
+    )
 
 
 def codec() -> FFI:
