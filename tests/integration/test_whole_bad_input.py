@@ -390,12 +390,13 @@ def test_a_full_disk_refuses_and_then_resumes(settled: Path, small_disk: Path) -
         ship.kill()
         ship.wait_free()
         filler.write_bytes(bytes(shutil.disk_usage(small_disk).free - 4096))
+        told = ship.words.count("nearly full")
         ship.launch()
-        said, king = ship._said, ship.king
+        king = ship.king
         assert king is not None
         wait_for(
-            lambda: any("live" in line for line in said) or king.poll() is not None,
-            "a start or a word",
+            lambda: ship.words.count("nearly full") > told or king.poll() is not None,
+            "a clear word",
         )
         if king.poll() is None:
             assert ship.stop() in (0, 7)
