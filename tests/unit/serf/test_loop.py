@@ -72,6 +72,9 @@ class PaperEngine:
         self.event += len(rows)
         return None
 
+    def notices(self) -> list[Flog]:
+        return []
+
     def peek(self, sample: Jam, deadline_ms: int, request: int = 0) -> Jam:
         if sample == b"bail":
             raise Failed((GOOF,))
