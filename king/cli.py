@@ -447,6 +447,16 @@ def _tool(args: argparse.Namespace) -> int:
     return _become(words)
 
 
+def _hoon(args: argparse.Namespace) -> int:
+    """Become the serf's tool of that name."""
+    words = ["hoon", "--kernel", args.kernel]
+    words += ["--library", args.library] if args.library else []
+    words += ["--out", args.out] if args.out else []
+    words += ["--json"] if args.json else []
+    words += ["--time"] if args.time else []
+    return _become([*words, args.text])
+
+
 def _become(words: list[str]) -> NoReturn:
     """Be `python -m serf` with these words from now on."""
     # From this very tree, never from the current directory (-P).
@@ -661,6 +671,26 @@ def _parser() -> argparse.ArgumentParser:
         "--time", action="store_true", help="tell the seconds of the evaluation alone"
     )
     command.add_argument("--out", metavar="FILE", help="write the product's jam")
+    command = add("hoon", _hoon, "compile and run Hoon with a kernel's own compiler")
+    command.add_argument("text", metavar="TEXT", help="a text, or FILE.hoon")
+    command.add_argument(
+        "--kernel",
+        metavar="FILE",
+        required=True,
+        help="a jam with a +wish arm at axis 10, such as hoonc.jam",
+    )
+    command.add_argument(
+        "--library",
+        metavar="FILE",
+        help="the kernel's hoon.hoon: its names for the text, its printer for answers;"
+        " compiled once, and kept",
+    )
+    command.add_argument(
+        "--time", action="store_true", help="tell the seconds to compile and to run"
+    )
+    command.add_argument(
+        "--out", metavar="FILE", help="write the formula's jam; run nothing"
+    )
     command = add("jets", _jets, "list the arms that the machine stands for")
     command.add_argument(
         "pier",

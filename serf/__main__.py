@@ -4,6 +4,7 @@
          [--interrupt FD] [--lock FD] [--verify]
          [--home-size BYTES] [--nursery-size BYTES] [--jet-check] [--no-jets]
     serf noun|nock|jets|check-image|image-info ...   tools; see serf/tool.py
+    serf hoon ...                                    see serf/hoon.py
 
 Ship and log are the 16 bytes of the ship's identity that the king expects.
 The lock's descriptor is only held, so that an orphan still keeps others out.
@@ -168,6 +169,10 @@ def main(args: list[str]) -> int:
     try:
         if sys.flags.optimize:
             raise Usage("refuses to run under python -O, which strips its asserts")
+        if args and args[0] == "hoon":
+            from serf.hoon import run as run_hoon
+
+            return run_hoon(args[1:])
         if args and args[0] in _TOOLS:
             from serf.tool import run
 
