@@ -450,7 +450,7 @@ def _tool(args: argparse.Namespace) -> int:
 def _hoon(args: argparse.Namespace) -> int:
     """Become the serf's tool of that name."""
     words = ["hoon", "--kernel", args.kernel]
-    words += ["--library", args.library] if args.library else []
+    words += ["--prelude", args.prelude] if args.prelude else []
     words += ["--out", args.out] if args.out else []
     words += ["--json"] if args.json else []
     words += ["--time"] if args.time else []
@@ -680,7 +680,7 @@ def _parser() -> argparse.ArgumentParser:
         help="a jam with a +wish arm at axis 10, such as hoonc.jam",
     )
     command.add_argument(
-        "--library",
+        "--prelude",
         metavar="FILE",
         help="the kernel's hoon.hoon: its names for the text, its printer for answers;"
         " compiled once, and kept",

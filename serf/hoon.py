@@ -1,6 +1,6 @@
 """Compile and run Hoon with the compiler that a kernel contains.
 
-    hoon --kernel FILE [--library FILE] [--out FILE] [--json] [--time]
+    hoon --kernel FILE [--prelude FILE] [--out FILE] [--json] [--time]
          TEXT|FILE.hoon
 
 The kernel is the jam of a trap that makes a core with a `+wish` arm at axis
@@ -8,7 +8,7 @@ The kernel is the jam of a trap that makes a core with a `+wish` arm at axis
 text against nothing; its formula tells where `+slap` and `+ream` are, and
 +slap's own how a type and a hoon become a type and a formula.
 
-With a library (the hoon.hoon of the kernel's kelvin) the text sees all of its
+With a prelude (the hoon.hoon of the kernel's kelvin) the text sees all of its
 names, and answers are printed by its own printer. Compiling it takes long, so
 the result is kept under $XDG_CACHE_HOME/treadle, named by what it was made
 of. What is kept is a formula: only cores that are made in a run have jets.
@@ -70,7 +70,7 @@ def run(args: list[str]) -> int:
     texts: list[str] = []
     rest = iter(args)
     for arg in rest:
-        if arg in ("--kernel", "--library", "--out"):
+        if arg in ("--kernel", "--prelude", "--out"):
             value = next(rest, None)
             if value is None:
                 raise Usage(f"{arg} needs a value")
@@ -101,8 +101,8 @@ def _run(values: dict[str, str], flags: set[str], source: str) -> int:
     text = _read(source) if source.endswith(".hoon") else source.encode()
     compiler = Compiler(_read(values["--kernel"]))
     world, printer = _NOTHING, None
-    if "--library" in values:
-        kept = compiler.library(_read(values["--library"]))
+    if "--prelude" in values:
+        kept = compiler.prelude(_read(values["--prelude"]))
         world, printer = slot(kept, 2), slot(kept, 3)
     made = compiler.compile(world, text)
     compile_seconds = compiler.seconds
@@ -116,7 +116,7 @@ def _run(values: dict[str, str], flags: set[str], source: str) -> int:
     run_seconds = compiler.seconds
     shown = render(product, _TEXT_MAX)
     if printer is not None:
-        # The library's cores are made anew, so that its jets are known.
+        # The prelude's cores are made anew, so that its jets are known.
         gate = (7, (7, (1, 0), slot(world, 3)), printer)
         vase = Cell(slot(made, 2), product)
         tape = compiler.nock(vase, (8, gate, 9, 2, 10, (6, 0, 3), 0, 2))
@@ -163,7 +163,7 @@ class Compiler:
         subject = noun(self._kernel, slot(world, 2), int.from_bytes(text, "little"))
         return self.nock(subject, formula)
 
-    def library(self, text: bytes) -> Noun:
+    def prelude(self, text: bytes) -> Noun:
         """[world printer]: of the core that a hoon.hoon's product, the gate
         +ride, is in; its printer is a formula."""
         name = self._name.copy()
@@ -173,7 +173,7 @@ class Compiler:
         try:
             return cue(path.read_bytes())
         except (OSError, ProtoError):
-            print("hoon: compiling the library, once", file=sys.stderr)
+            print("hoon: compiling the prelude, once", file=sys.stderr)
         ride = self.compile(_ANYTHING, text)
         core = self.compile(ride, b"+>")
         world = noun(slot(core, 2), 7, slot(ride, 3), slot(core, 3))

@@ -1,7 +1,7 @@
 """`treadle hoon`: a real kernel's compiler, run as a person runs it.
 
 Needs TREADLE_REAL_KERNELS, a folder that holds hoonc.jam and, for what sees
-the library, hoon-138.hoon; compiling that takes half a minute, once.
+the whole prelude, hoon-138.hoon; compiling that takes half a minute, once.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def hoon(kernels: Path, cache: Path, *words: str) -> subprocess.CompletedProcess
     )
 
 
-def test_without_a_library(kernels: Path, cache: Path, tmp_path: Path) -> None:
+def test_without_a_prelude(kernels: Path, cache: Path, tmp_path: Path) -> None:
     assert hoon(kernels, cache, "=>  a=41  +(a)").stdout == "42\n"
     crashed = hoon(kernels, cache, "--json", "!!")
     assert crashed.returncode == 2
@@ -84,10 +84,10 @@ def test_what_is_wrong_is_named(kernels: Path, cache: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.timeout(300)
-def test_with_the_library(kernels: Path, cache: Path) -> None:
-    library = kernels / "hoon-138.hoon"
-    if not library.exists():
-        pytest.skip(f"no {library}")
+def test_with_the_prelude(kernels: Path, cache: Path) -> None:
+    prelude = kernels / "hoon-138.hoon"
+    if not prelude.exists():
+        pytest.skip("no hoon-138.hoon in the folder that TREADLE_REAL_KERNELS names")
     for text, answer in {
         "(add 1 41)": "42",
         "(turn (gulf 1 5) |=(a=@ (mul a a)))": "~[1 4 9 16 25]",
@@ -95,7 +95,7 @@ def test_with_the_library(kernels: Path, cache: Path) -> None:
         '(scan "12.345" dem:ag)': "12.345",
         '(weld "to" "day")': '"today"',
     }.items():
-        done = hoon(kernels, cache, "--library", str(library), text)
+        done = hoon(kernels, cache, "--prelude", str(prelude), text)
         assert done.stdout == f"{answer}\n", done.stderr
 
 
