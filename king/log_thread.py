@@ -47,20 +47,19 @@ class LogThread:
     async def run(self, work: Callable[[], T]) -> T:
         """Do `work` there and wait for its end, also when cancelled meanwhile."""
         task = trio.lowlevel.current_task()
-        result: list[Any] = []
+        result: list[tuple[T, BaseException | None]] = []
 
         def done(value: T, error: BaseException | None) -> None:
-            result.append(value)
-            result.append(error)
+            result.append((value, error))
             trio.lowlevel.reschedule(task)
 
         self.submit(work, done)
         await trio.lowlevel.wait_task_rescheduled(_not_now)
-        value, error = result
+        value, error = result[0]
         if error is not None:
             raise error
         await trio.lowlevel.checkpoint_if_cancelled()
-        return value  # type: ignore[no-any-return]
+        return value
 
     def _loop(self) -> None:
         token = self._token

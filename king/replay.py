@@ -45,6 +45,7 @@ from proto.message import (
     Save,
     Saved,
     Stuck,
+    Writ,
 )
 
 __all__ = [
@@ -144,13 +145,13 @@ def died(lord: Lord, doing: str = "") -> TreadleError:
     return TreadleError("serf-died", f"the serf died{doing}: {cause}")
 
 
-async def ask(lord: Lord, request: int, writ: object, kind: type) -> Plea:
+async def ask(lord: Lord, request: int, writ: Writ, kind: type) -> Plea:
     """One request outside the pipeline (hash, gauge, save at rest).
 
     :raises TreadleError: serf-died, serf-spoke-nonsense
     """
     serf = _Serf(lord, request)
-    lord.send([writ])  # type: ignore[list-item]
+    lord.send([writ])
     plea = await serf.answer()
     if getattr(plea, "request", None) != request or not isinstance(plea, kind | Bail):
         raise _nonsense(lord, f"{type(plea).__name__} for a {type(writ).__name__}")

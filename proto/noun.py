@@ -8,7 +8,6 @@ cells, however much is shared.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Union
 
 __all__ = ["Cell", "Noun", "atom_bytes", "items", "listed", "noun", "slot"]
 
@@ -44,7 +43,7 @@ class Cell:
         return f"Cell({render(self, 200)})"
 
 
-Noun = Union[int, Cell]  # noqa: UP007 - Cell is used before it is defined
+Noun = int | Cell
 
 
 def _hash(n: Cell) -> int:

@@ -19,6 +19,7 @@ from proto.message import (
     Play,
     Played,
     Row,
+    Stuck,
     Work,
 )
 from proto.mug import mug, mug_both
@@ -112,9 +113,10 @@ def test_each_mug_on_the_way_is_the_logged_one(tmp_path: Path) -> None:
         for event, row in enumerate(rows[2:], 3):
             wrong = Row((row.mug or 5) ^ 1, row.job)
             stuck = serf.ask(Play(1, event, 2, (wrong,)))
-            assert stuck.event == event  # type: ignore[union-attr]
+            assert isinstance(stuck, Stuck), stuck
+            assert stuck.event == event
             if row.mug:
-                assert stuck.actual == row.mug  # type: ignore[union-attr]
+                assert stuck.actual == row.mug
                 checked += 1
             assert isinstance(serf.ask(Play(1, event, 2, (row,))), Played)
     assert checked > 30

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,22 +16,14 @@ from king.log.epoch import open_log
 from king.pier import Layout, Pier, open_pier
 from proto.message import Jam, Row
 from tests.support.golden import pill, unpack
-
-SIZE_KIB = 2048
+from tests.support.small_disk import mounted
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A tmpfs of 2 MiB; skipped where we may not mount one."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root to mount a tmpfs")
-    mount = tmp_path / "small"
-    mount.mkdir()
-    words = ["mount", "-t", "tmpfs", "-o", f"size={SIZE_KIB}k", "tmpfs", str(mount)]
-    if subprocess.run(words, capture_output=True, check=False).returncode:
-        pytest.skip("this machine does not let us mount a tmpfs")
-    yield mount
-    subprocess.run(["umount", str(mount)], check=True)
+    with mounted(tmp_path / "small", "2m") as disk:
+        yield disk
 
 
 def fill(disk: Path, leave: int = 0) -> Path:

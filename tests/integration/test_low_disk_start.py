@@ -3,8 +3,6 @@ itself when there is room. A timer that was due meanwhile is not put off."""
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,23 +13,16 @@ from king.disk import free_bytes
 from king.event import Fact, Refused
 from king.spine import Spine
 from tests.support.live_rig import open_rig, ovum
+from tests.support.small_disk import mounted
 from tests.support.whole_ship import boot, wait_for
 
-SIZE_MIB = 120
 LOW_MIB = 64
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root to mount a tmpfs")
-    mount = tmp_path / "small"
-    mount.mkdir()
-    words = ["mount", "-t", "tmpfs", "-o", f"size={SIZE_MIB}m", "tmpfs", str(mount)]
-    if subprocess.run(words, capture_output=True, check=False).returncode:
-        pytest.skip("this machine does not let us mount a tmpfs")
-    yield mount
-    subprocess.run(["umount", "-l", str(mount)], check=True)
+    with mounted(tmp_path / "small", "120m") as disk:
+        yield disk
 
 
 def test_a_start_waits_for_room_and_is_whole_then(small_disk: Path) -> None:

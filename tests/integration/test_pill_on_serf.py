@@ -127,7 +127,7 @@ def test_jets_and_bodies_make_equal_kernels() -> None:
     engine = Engine(home_size=1 << 26)
     results = [engine.nock(task, jets) for jets in (True, False)]
     assert not any(isinstance(result, Crashed) for result in results)
-    assert results[0].jam == results[1].jam  # type: ignore[union-attr]
+    assert results[0].jam == results[1].jam
 
 
 @cache

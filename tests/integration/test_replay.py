@@ -160,7 +160,7 @@ async def test_the_lifecycle_rows_never_come_apart(
             sent.extend(writs)
             say(writs)
 
-        lord.send = note  # type: ignore[method-assign]
+        lord.send = note
         done = await replay(lord, log, thread, life=30)
     await thread.close()
     assert done.event == 40

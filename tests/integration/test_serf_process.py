@@ -165,7 +165,7 @@ def test_many_works_in_one_frame_are_answered_in_order(serf: SerfProcess) -> Non
     event = 1
     for n in range(500):
         answer = serf.hear()
-        assert answer.request == n  # type: ignore[union-attr]
+        assert answer.request == n
         if n % 7 == 3:
             assert isinstance(answer, Bail)
         else:

@@ -24,6 +24,7 @@ from king.errors import EXIT_CODES
 from proto.jam import jam
 from proto.noun import noun
 from tests.support.golden import GOLDEN
+from tests.support.small_disk import mounted
 from tests.support.whole_ship import ROOT, Ran, WholeShip, boot, treadle, wait_for
 
 OWN_PILL = ROOT / "king/pill/treadle.pill"
@@ -353,17 +354,8 @@ def test_a_pier_that_may_not_be_written(ship: WholeShip) -> None:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 100 MB; where one can be mounted."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=100m", "tmpfs", str(disk)],
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        pytest.skip(f"cannot mount a small disk here: {done.stderr.strip()}")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
+    with mounted(tmp_path / "small", "100m") as disk:
+        yield disk
 
 
 def test_a_full_disk_refuses_and_then_resumes(settled: Path, small_disk: Path) -> None:

@@ -24,7 +24,7 @@ DONE = noun("news", "done")
 def crud_motes(ship: WholeShip) -> list[object]:
     """The motes of the logged %crud events, in order."""
     return [
-        slot(row.ovum, 7).head.head  # type: ignore[union-attr]
+        slot(row.ovum, 7).head.head
         for row in ship.log()
         if row.mug and row.tag == noun("crud")
     ]

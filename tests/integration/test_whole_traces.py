@@ -253,7 +253,7 @@ def response(file: Any, method: str) -> tuple[Any, ...]:
         def makefile(self, *_: object) -> Any:
             return file
 
-    answer = http.client.HTTPResponse(Sock(), method=method)  # type: ignore[arg-type]
+    answer = http.client.HTTPResponse(Sock(), method=method)
     try:
         answer.begin()
     except (http.client.HTTPException, ConnectionResetError):

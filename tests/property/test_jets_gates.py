@@ -62,7 +62,7 @@ def test_murn_and_skid(jets: Jets, values: list[Noun]) -> None:
 
 @given(ITEMS)
 def test_sort(jets: Jets, values: list[Noun]) -> None:
-    assert jets("two/sort", noun(values, LESS)) == noun(sorted(values))  # type: ignore[type-var]
+    assert jets("two/sort", noun(values, LESS)) == noun(sorted(values))
     # No order at all: still call for call what Hoon's quicksort makes of it.
     for gate, before in (
         (SAME, lambda a, b: a == b),
@@ -93,7 +93,7 @@ def test_crashes(jets: Jets) -> None:
 def test_long_lists(jets: Jets) -> None:
     dice = random.Random(6)
     values: list[Noun] = [dice.randrange(8) for _ in range(3000)]
-    assert jets("two/sort", noun(values, LESS)) == noun(sorted(values))  # type: ignore[type-var]
+    assert jets("two/sort", noun(values, LESS)) == noun(sorted(values))
     ordered: list[Noun] = list(range(500))
     assert jets("two/sort", noun(ordered, SAME)) == noun(ordered)
 

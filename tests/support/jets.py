@@ -149,7 +149,7 @@ def _arms(battery: Noun) -> dict[str, int]:
             hint = _find_hint(tree)
             if hint is not None:
                 clue = slot(hint, 27)
-                name = clue.head  # type: ignore[union-attr]
+                name = clue.head
                 if isinstance(name, int):
                     arms.setdefault(_text(name), axis)
         else:

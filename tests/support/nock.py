@@ -81,7 +81,7 @@ class Machine:
             if self.steps > self.steps_max:
                 raise RuntimeError("too many Nock steps")
             _, a, f = step
-            op, rest = f.head, f.tail  # type: ignore[attr-defined]
+            op, rest = f.head, f.tail
             if isinstance(op, Cell):
                 todo += [("cons",), ("eval", a, rest), ("eval", a, op)]
             elif op == 0:
@@ -147,27 +147,27 @@ class Machine:
             if value not in (0, 1):
                 raise _Bail
             branches = step[2]
-            chosen = branches.tail if value else branches.head  # type: ignore[attr-defined]
+            chosen = branches.tail if value else branches.head
             todo.append(("eval", step[1], chosen))
         elif kind == "then":
             todo.append(("eval", value, step[1]))
         elif kind == "push":
-            todo.append(("eval", Cell(value, step[1]), step[2]))  # type: ignore[arg-type]
+            todo.append(("eval", Cell(value, step[1]), step[2]))
         elif kind == "kick":
             self._kick(value, step[1], values, todo)
         elif kind == "edit":
-            values.append(_edit(values.pop(), step[1], value))  # type: ignore[arg-type]
+            values.append(_edit(values.pop(), step[1], value))
         elif kind == "hint":
             if step[1] == FAST:
                 todo.append(("fast", value))
             elif step[1] in TRACES:
-                trace.append((step[1], value))  # type: ignore[arg-type]
+                trace.append((step[1], value))
                 todo.append(("untrace",))
             elif step[1] == noun("slog"):
                 self.slogs.append(value)
             todo.append(("eval", step[2], step[3]))
         elif kind == "fast":
-            self._register(step[1], value)  # type: ignore[arg-type]
+            self._register(step[1], value)
             values.append(value)
         elif kind == "untrace":
             trace.pop()
@@ -201,13 +201,13 @@ class Machine:
         values: list[Noun],
         todo: list[tuple[object, ...]],
     ) -> None:
-        path = self._paths.get(id(core.head)) if axis == 2 else None  # type: ignore[union-attr]
+        path = self._paths.get(id(core.head)) if axis == 2 else None
         jet = JETS[path[-1]] if path and path[-1] in self.jets else None
         if jet is None:
             todo.append(("eval", core, _slot(core, axis)))
             return
-        product = jet(core.tail.head)  # type: ignore[union-attr]
-        self.hits[path[-1]] += 1  # type: ignore[index]
+        product = jet(core.tail.head)
+        self.hits[path[-1]] += 1
         values.append(product)
 
 
@@ -215,8 +215,8 @@ def _slot(n: object, axis: object) -> Noun:
     if not isinstance(axis, int) or axis == 0:
         raise _Bail
     for bit in range(axis.bit_length() - 2, -1, -1):
-        n = n.tail if (axis >> bit) & 1 else n.head  # type: ignore[attr-defined]
-    return n  # type: ignore[return-value]
+        n = n.tail if (axis >> bit) & 1 else n.head
+    return n
 
 
 def _edit(target: Noun, axis: int, value: Noun) -> Noun:
@@ -224,8 +224,8 @@ def _edit(target: Noun, axis: int, value: Noun) -> Noun:
     path: list[tuple[Noun, int]] = []
     for bit in range(axis.bit_length() - 2, -1, -1):
         side = (axis >> bit) & 1
-        path.append((target.tail if not side else target.head, side))  # type: ignore[union-attr]
-        target = target.tail if side else target.head  # type: ignore[union-attr]
+        path.append((target.tail if not side else target.head, side))
+        target = target.tail if side else target.head
     for other, side in reversed(path):
         value = Cell(other, value) if side else Cell(value, other)
     return value
@@ -237,7 +237,7 @@ def _text(atom: int) -> str:
 
 def _bite(n: Noun) -> int:
     """Width in bits of a bite."""
-    return (1 << n.head) * n.tail if isinstance(n, Cell) else 1 << n  # type: ignore[operator]
+    return (1 << n.head) * n.tail if isinstance(n, Cell) else 1 << n
 
 
 def _end(a: Noun, b: int) -> int:
@@ -269,7 +269,7 @@ def _rip(a: Noun, b: int) -> Noun:
 def _rep(a: Noun, parts: Noun) -> int:
     width = _bite(a)
     return sum(
-        (part & ((1 << width) - 1)) << (width * i)  # type: ignore[operator]
+        (part & ((1 << width) - 1)) << (width * i)
         for i, part in enumerate(items(parts))
     )
 
@@ -283,8 +283,8 @@ def _rev(a: int, b: int, c: int) -> int:
 def _can(a: int, parts: Noun) -> int:
     total, shift = 0, 0
     for part in items(parts):
-        total |= _end(noun(a, part.head), part.tail) << shift  # type: ignore
-        shift += part.head << a  # type: ignore
+        total |= _end(noun(a, part.head), part.tail) << shift
+        shift += part.head << a
     return total
 
 
@@ -296,15 +296,15 @@ def _sub(a: int, b: int) -> int:
 
 def _snag(a: int, b: Noun) -> Noun:
     for _ in range(a):
-        b = b.tail  # type: ignore[union-attr]
-    return b.head  # type: ignore[union-attr]
+        b = b.tail
+    return b.head
 
 
 def _slag(a: int, b: Noun) -> Noun:
     for _ in range(a):
         if b == 0:
             return 0
-        b = b.tail  # type: ignore[union-attr]
+        b = b.tail
     return b
 
 
@@ -335,15 +335,15 @@ def _flag(f: Callable[..., bool]) -> Callable[..., Noun]:
 
 
 def _two(f: Callable[..., Noun]) -> Callable[[Noun], Noun]:
-    return lambda s: f(s.head, s.tail)  # type: ignore[union-attr]
+    return lambda s: f(s.head, s.tail)
 
 
 def _three(f: Callable[..., Noun]) -> Callable[[Noun], Noun]:
-    return lambda s: f(s.head, s.tail.head, s.tail.tail)  # type: ignore[union-attr]
+    return lambda s: f(s.head, s.tail.head, s.tail.tail)
 
 
 JETS: dict[str, Callable[[Noun], Noun]] = {
-    "dec": lambda a: _sub(a, 1),  # type: ignore[arg-type]
+    "dec": lambda a: _sub(a, 1),
     "add": _two(lambda a, b: a + b),
     "sub": _two(_sub),
     "mul": _two(lambda a, b: a * b),
@@ -362,14 +362,14 @@ JETS: dict[str, Callable[[Noun], Noun]] = {
     "snag": _two(_snag),
     "slag": _two(_slag),
     "scag": _two(lambda a, b: listed(items(b)[:a])),
-    "bex": lambda a: 1 << a,  # type: ignore[operator]
+    "bex": lambda a: 1 << a,
     "lsh": _two(lambda a, b: b << _bite(a)),
     "rsh": _two(lambda a, b: b >> _bite(a)),
     "end": _two(_end),
     "met": _two(_met),
     "cut": lambda s: _end(
         Cell(slot(s, 2), slot(s, 13)),
-        slot(s, 7) >> (slot(s, 12) << slot(s, 2)),  # type: ignore[operator]
+        slot(s, 7) >> (slot(s, 12) << slot(s, 2)),
     ),
     "cat": _three(lambda a, b, c: (c << (_met(a, b) << a)) + b),
     "can": _two(_can),

@@ -116,7 +116,7 @@ def poke_rate(pill: str) -> tuple[float, float, float]:
     assert engine.play(len(boot), boot) is None
     begun = time.perf_counter()
     for at in range(0, EVENTS, FRAME):
-        for _ in engine.work(writs[at : at + FRAME]):  # type: ignore[arg-type]
+        for _ in engine.work(writs[at : at + FRAME]):
             pass
     alone = time.perf_counter() - begun
     return EVENTS / piped, EVENTS / best(codec), EVENTS / alone

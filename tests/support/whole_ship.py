@@ -461,9 +461,7 @@ def _main() -> int:
     from king.config import Limits, RunOptions
 
     limits, options = json.loads(sys.argv[1]), json.loads(sys.argv[2])
-    cli.RunOptions = functools.partial(  # type: ignore[misc,assignment]
-        RunOptions, limits=Limits(**limits)
-    )
+    cli.RunOptions = functools.partial(RunOptions, limits=Limits(**limits))
     lord.SERF_COMMAND = (*lord.SERF_COMMAND, *options)
     return cli.main(sys.argv[3:])
 

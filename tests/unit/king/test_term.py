@@ -185,7 +185,7 @@ def slot_tag(belt: Noun | None) -> str:
 
 def text_of(belts: list[Noun | None]) -> str:
     return "".join(
-        chr(c)  # type: ignore[arg-type]
+        chr(c)
         for belt in belts
         if belt is not None and slot_tag(belt) == "txt"
         for c in items(slot(belt, 3))
@@ -268,7 +268,7 @@ async def test_malformed_effects_are_told_and_dropped() -> None:
             ((), b"", 0),
         ]:
             await rig.effects.send((1, Effect(wire, tag, jam(data))))
-        await rig.effects.send((1, Effect((b"term", b"1"), b"blit", b"\x00")))  # type: ignore[arg-type]
+        await rig.effects.send((1, Effect((b"term", b"1"), b"blit", b"\x00")))
         await trio.testing.wait_all_tasks_blocked()
         assert len(rig.lines) == 7
         assert rig.files == {}

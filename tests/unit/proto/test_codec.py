@@ -122,7 +122,7 @@ def test_packing_checks_types() -> None:
     with pytest.raises(CodecError):
         pack_writs([Work(1, -1, Jam(b""))])
     with pytest.raises(CodecError):
-        pack_writs([Work(1, 1, "text")])  # type: ignore[arg-type]
+        pack_writs([Work(1, 1, "text")])
 
 
 def test_tuples_nest() -> None:

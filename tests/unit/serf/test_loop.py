@@ -160,7 +160,7 @@ def test_loop_answers_each_writ_in_order() -> None:
         *(Done, Bail, Slog, Peeked, Bail, Done, Hashed, Packed, Gauged, Saved),
         *(Played, Stuck),
     ]
-    requests = [p.request for p in pleas[1:] if not isinstance(p, Slog)]  # type: ignore[union-attr]
+    requests = [p.request for p in pleas[1:] if not isinstance(p, Slog)]
     assert requests == [*range(1, 12)]
     assert Hashed(6, 12, hashlib.sha256(b"kernel").digest()) in pleas
     assert Saved(9, 12, 99, 5, 2, 32768, 17) in pleas

@@ -121,7 +121,7 @@ class _Broken:
         if write and self.failures:
             self.failures -= 1
             raise self.error
-        return self.real.begin(*args, write=write, **more)  # type: ignore[call-overload]
+        return self.real.begin(*args, write=write, **more)
 
     def __getattr__(self, name: str) -> object:
         return getattr(self.real, name)

@@ -134,7 +134,7 @@ def test_records_are_read_updated_and_nested() -> None:
 def test_constants_fold_into_literals() -> None:
     program = define("(const base [1 2]) (const more [base %x])")
     formula = compile_expression("more", program)
-    assert formula.tail.tail == noun(1, (1, 2), "x")  # type: ignore[union-attr]
+    assert formula.tail.tail == noun(1, (1, 2), "x")
 
 
 def test_mean_leaves_a_trace() -> None:
