@@ -8,17 +8,11 @@ detail; here everything between the socket and the disk is real.
 
 from __future__ import annotations
 
-import fcntl
 import http.client
 import io
 import json
 import os
-import select
 import socket
-import struct
-import subprocess
-import sys
-import termios
 import time
 from pathlib import Path
 from typing import Any
@@ -29,8 +23,8 @@ from proto.cord import SECOND, cord, cord_text, da_from_unix
 from proto.jam import cue
 from proto.noun import Cell, Noun, items, noun, slot
 from tests.support.golden import GOLDEN, pill
+from tests.support.terminal import Terminal
 from tests.support.whole_ship import (
-    ROOT,
     STRETCH,
     Logged,
     WholeShip,
@@ -268,45 +262,6 @@ def response(file: Any, method: str) -> tuple[Any, ...]:
 # --- the terminal -------------------------------------------------------------
 
 
-class Terminal:
-    """A ship with a terminal: a pty of 24 by 80."""
-
-    def __init__(self, ship: WholeShip) -> None:
-        self.ship = ship
-        self.seen = b""
-        self.master, slave = os.openpty()
-        self.resize(24, 80)
-        command = [sys.executable, "-P", "-m", "king", "run", str(ship.pier)]
-        self.king = subprocess.Popen(
-            [*command, "--http-port", "0"],
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm"},
-            preexec_fn=lambda: os.login_tty(slave),
-        )
-        os.close(slave)
-
-    def resize(self, rows: int, columns: int) -> None:
-        size = struct.pack("HHHH", rows, columns, 0, 0)
-        fcntl.ioctl(self.master, termios.TIOCSWINSZ, size)
-
-    def read(self) -> bytes:
-        """What was written since; does not wait."""
-        while select.select([self.master], [], [], 0)[0]:
-            try:
-                data = os.read(self.master, 65536)
-            except OSError:  # nobody holds the other end any more
-                break
-            self.seen += data
-        return self.seen
-
-    def expect(self, text: bytes, name: str) -> None:
-        """Wait for this text; forget all up to its end."""
-        wait_for(lambda: text in self.read(), f"{name}: {text!r}; {self.seen!r}", 10)
-        self.seen = self.seen.split(text, 1)[1]
-
-
 @pytest.mark.slow
 def test_term_trace(tmp_path: Path) -> None:
     compared = 0
@@ -339,14 +294,8 @@ def test_term_trace(tmp_path: Path) -> None:
                 compared += 1
             assert compared >= 50
             terminal.king.terminate()
-            end = time.monotonic() + 30 * STRETCH
-            while terminal.king.poll() is None and time.monotonic() < end:
-                terminal.read()
-                time.sleep(0.02)
-            assert terminal.king.poll() == 0, terminal.read()
+            assert terminal.wait_exit() == 0, terminal.read()
             assert b"Traceback" not in terminal.read()
         finally:
-            terminal.king.kill()
-            terminal.king.wait()
-            os.close(terminal.master)
+            terminal.close()
         ship.check()
