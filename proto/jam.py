@@ -129,7 +129,7 @@ class _Reader:
                 raise CueError("meme", start)
         if k == 0:
             return 0
-        if k > 64:
+        if k > 63:
             raise CueError("meme", start)
         m = self.take(k - 1) | 1 << k - 1
         if m > width_max:

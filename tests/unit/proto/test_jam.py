@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +12,7 @@ from proto.errors import CueError
 from proto.jam import cue, jam
 from proto.mug import mug
 from proto.noun import Cell, Noun, noun
+from tests.support.serf_rig import VERE
 
 ABC = "abcdefjhijklmnopqrstuvwxyz"
 
@@ -81,6 +84,24 @@ def test_cue_refuses(text: str, why: str) -> None:
     with pytest.raises(CueError) as caught:
         cue(bytes.fromhex(text))
     assert caught.value.why == why
+
+
+def test_cue_jam_and_mug_as_in_vere() -> None:
+    wrong = []
+    for line in (VERE / "nouns.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        data = bytes.fromhex(row["jam"])
+        if row["kind"] == "error":
+            with pytest.raises(CueError) as caught:
+                cue(data)
+            same = caught.value.why == row["why"]
+        else:
+            value = cue(data)
+            same = jam(value).hex() == row.get("rejam", row["jam"])
+            same = same and f"{mug(value):08x}" == row["mug"]
+        if not same:
+            wrong.append((row["class"], row["jam"][:80]))
+    assert wrong == []
 
 
 def test_cue_accepts_a_non_canonical_zero() -> None:
