@@ -1,4 +1,4 @@
-/* units: image home collect nursery noun mug status */
+/* units: image image_save home collect nursery noun mug status */
 
 /* The image against a model: every save is remembered byte for byte, and
  * whatever a load answers must be one of the generations remembered.
