@@ -4,13 +4,12 @@
  * Sizes saturate: what lies beyond UINT64_MAX bits holds nothing but zeros,
  * and a result that would need it is out of memory, as in Nock. Cells where
  * atoms belong, and lists that do not end in 0: decline. */
-#include "sample.h"
+#include "order.h"
 
 #include <gmp.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "../mug.h"
 #include "../murmur.h"
 
 #define HUGE_SIZE UINT64_MAX
@@ -514,41 +513,20 @@ static nk_status jet_muk(struct nk_machine *machine, nk_noun core, nk_noun *prod
     return nk_answer(nk_murmur_final(hash, (uint32_t)size), product);
 }
 
-/* ++  dor: equal, or an atom before a cell, or the smaller atom, or by the
- * first part that differs. */
-static bool depth_order(struct nk_arena *arena, nk_noun a, nk_noun b) {
-    while (!nk_equal(arena, a, b)) {
-        if (nk_is_atom(a)) {
-            return nk_is_cell(b) || nk_atom_compare(arena, a, b) < 0;
-        }
-        if (nk_is_atom(b)) return false;
-        bool same = nk_equal(arena, nk_head(arena, a), nk_head(arena, b));
-        a = same ? nk_tail(arena, a) : nk_head(arena, a);
-        b = same ? nk_tail(arena, b) : nk_head(arena, b);
-    }
-    return true;
-}
-
 static nk_status jet_dor(struct nk_machine *machine, nk_noun core, nk_noun *product) {
     nk_noun a, b;
     if (!nk_sample_two(machine, core, &a, &b)) return NK_PUNT;
-    return nk_answer_bool(depth_order(&machine->arena, a, b), product);
+    return nk_answer_bool(nk_dor(&machine->arena, a, b), product);
 }
-
 static nk_status jet_gor(struct nk_machine *machine, nk_noun core, nk_noun *product) {
     nk_noun a, b;
-    struct nk_arena *arena = &machine->arena;
     if (!nk_sample_two(machine, core, &a, &b)) return NK_PUNT;
-    uint32_t c = nk_mug(arena, a), d = nk_mug(arena, b);
-    return nk_answer_bool(c == d ? depth_order(arena, a, b) : c < d, product);
+    return nk_answer_bool(nk_gor(&machine->arena, a, b), product);
 }
-
 static nk_status jet_mor(struct nk_machine *machine, nk_noun core, nk_noun *product) {
     nk_noun a, b;
-    struct nk_arena *arena = &machine->arena;
     if (!nk_sample_two(machine, core, &a, &b)) return NK_PUNT;
-    uint32_t c = nk_mug(arena, nk_mug(arena, a)), d = nk_mug(arena, nk_mug(arena, b));
-    return nk_answer_bool(c == d ? depth_order(arena, a, b) : c < d, product);
+    return nk_answer_bool(nk_mor(&machine->arena, a, b), product);
 }
 
 const struct nk_arm nk_arms_bits[] = {NK_ARM("two/bex", jet_bex),

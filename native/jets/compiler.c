@@ -14,7 +14,7 @@
  *
  * The others, on types, names and formulas, are written out. */
 #include "../cord.h"
-#include "order.h"
+#include "treap.h"
 
 #define VAN 7u /* +ut, in one of its gates */
 #define BATTERY 2u
@@ -122,7 +122,7 @@ static nk_status jet_fork(struct nk_machine *machine, nk_noun core, nk_noun *pro
         if (is_void(type)) continue;
         nk_status status;
         if (nk_is_cell(type) && nk_head(arena, type) == NK_CORD_4('f', 'o', 'r', 'k')) {
-            status = nk_set_uni(arena, set, nk_tail(arena, type), &set);
+            status = nk_tree_uni(arena, set, nk_tail(arena, type), false, &set);
         } else {
             status = nk_set_put(arena, &set, type);
         }

@@ -5,50 +5,17 @@
  * deeper than any honest one, declines. Nothing recurses. */
 #include <stdlib.h>
 
-#include "order.h"
-
-#define DEPTH_MAX 512u
-#define TREE_AXIS 30u
-
-/* A node, taken apart. */
-struct node {
-    nk_noun item, key, left, right;
-};
-
-/* False where [tree] is neither 0 nor a node; see `is_empty` first. */
-static bool take(const struct nk_arena *arena, nk_noun tree, bool map,
-                 struct node *node) {
-    if (!nk_is_cell(tree) || !nk_is_cell(nk_tail(arena, tree))) return false;
-    node->item = node->key = nk_head(arena, tree);
-    if (map) {
-        if (!nk_is_cell(node->item)) return false;
-        node->key = nk_head(arena, node->item);
-    }
-    node->left = nk_head(arena, nk_tail(arena, tree));
-    node->right = nk_tail(arena, nk_tail(arena, tree));
-    return true;
-}
-
-static nk_noun make(struct nk_arena *arena, nk_noun item, nk_noun left, nk_noun right) {
-    nk_noun pair = nk_cons_try(arena, left, right);
-    return pair == NK_NONE ? NK_NONE : nk_cons_try(arena, item, pair);
-}
-
-static bool sample_and_tree(const struct nk_machine *machine, nk_noun core,
-                            nk_noun *sample, nk_noun *tree) {
-    *tree = nk_slot(&machine->arena, core, TREE_AXIS);
-    return *tree != NK_NONE && nk_sample(machine, core, sample);
-}
+#include "treap.h"
 
 /* ---- get, has ---- */
 
 /* NK_OK: *found is the item, or NK_NONE. */
 static nk_status seek(struct nk_arena *arena, nk_noun tree, nk_noun key, bool map,
                       nk_noun *found) {
-    struct node node;
+    struct nk_node node;
     *found = NK_NONE;
     while (tree != 0) {
-        if (!take(arena, tree, map, &node)) return NK_PUNT;
+        if (!nk_node_take(arena, tree, map, &node)) return NK_PUNT;
         if (nk_equal(arena, key, node.key)) {
             *found = node.item;
             return NK_OK;
@@ -62,7 +29,7 @@ static nk_status jet_by_get(struct nk_machine *machine, nk_noun core,
                             nk_noun *product) {
     nk_noun key, tree, found;
     struct nk_arena *arena = &machine->arena;
-    if (!sample_and_tree(machine, core, &key, &tree)) return NK_PUNT;
+    if (!nk_sample_and_tree(machine, core, &key, &tree)) return NK_PUNT;
     nk_status status = seek(arena, tree, key, true, &found);
     if (status != NK_OK) return status;
     if (found == NK_NONE) return nk_answer(0, product);
@@ -72,7 +39,7 @@ static nk_status jet_by_get(struct nk_machine *machine, nk_noun core,
 static nk_status has(struct nk_machine *machine, nk_noun core, bool map,
                      nk_noun *product) {
     nk_noun key, tree, found;
-    if (!sample_and_tree(machine, core, &key, &tree)) return NK_PUNT;
+    if (!nk_sample_and_tree(machine, core, &key, &tree)) return NK_PUNT;
     nk_status status = seek(&machine->arena, tree, key, map, &found);
     if (status != NK_OK) return status;
     return nk_answer_bool(found != NK_NONE, product);
@@ -90,18 +57,19 @@ static nk_status jet_in_has(struct nk_machine *machine, nk_noun core,
 
 /* Put [item] into *tree. */
 static nk_status put(struct nk_arena *arena, nk_noun *tree, nk_noun item, bool map) {
-    struct node path[DEPTH_MAX];
-    bool left[DEPTH_MAX];
+    struct nk_node path[NK_TREE_DEPTH_MAX];
+    bool left[NK_TREE_DEPTH_MAX];
     size_t depth = 0;
     nk_noun key = map ? nk_head(arena, item) : item, at = *tree, made = NK_NONE;
     while (at != 0) {
-        struct node *node = &path[depth];
-        if (depth == DEPTH_MAX || !take(arena, at, map, node)) return NK_PUNT;
+        struct nk_node *node = &path[depth];
+        if (depth == NK_TREE_DEPTH_MAX || !nk_node_take(arena, at, map, node))
+            return NK_PUNT;
         if (nk_equal(arena, key, node->key)) {
             made = at;
             if (map &&
                 !nk_equal(arena, nk_tail(arena, item), nk_tail(arena, node->item))) {
-                made = make(arena, item, node->left, node->right);
+                made = nk_node_make(arena, item, node->left, node->right);
                 if (made == NK_NONE) return NK_MEME;
             }
             break;
@@ -110,23 +78,23 @@ static nk_status put(struct nk_arena *arena, nk_noun *tree, nk_noun item, bool m
         at = left[depth] ? node->left : node->right;
         depth++;
     }
-    if (made == NK_NONE) made = make(arena, item, 0, 0);
+    if (made == NK_NONE) made = nk_node_make(arena, item, 0, 0);
     while (depth-- > 0 && made != NK_NONE) {
-        const struct node *node = &path[depth];
-        struct node child;
-        if (!take(arena, made, map, &child)) return NK_PUNT;
+        const struct nk_node *node = &path[depth];
+        struct nk_node child;
+        if (!nk_node_take(arena, made, map, &child)) return NK_PUNT;
         nk_noun item_up = node->item;
         if (nk_mor(arena, node->key, child.key)) {
-            made = left[depth] ? make(arena, item_up, made, node->right)
-                               : make(arena, item_up, node->left, made);
+            made = left[depth] ? nk_node_make(arena, item_up, made, node->right)
+                               : nk_node_make(arena, item_up, node->left, made);
         } else if (left[depth]) {
-            nk_noun below = make(arena, item_up, child.right, node->right);
+            nk_noun below = nk_node_make(arena, item_up, child.right, node->right);
             if (below == NK_NONE) return NK_MEME;
-            made = make(arena, child.item, child.left, below);
+            made = nk_node_make(arena, child.item, child.left, below);
         } else {
-            nk_noun below = make(arena, item_up, node->left, child.left);
+            nk_noun below = nk_node_make(arena, item_up, node->left, child.left);
             if (below == NK_NONE) return NK_MEME;
-            made = make(arena, child.item, below, child.right);
+            made = nk_node_make(arena, child.item, below, child.right);
         }
     }
     *tree = made;
@@ -136,7 +104,7 @@ static nk_status put(struct nk_arena *arena, nk_noun *tree, nk_noun item, bool m
 static nk_status jet_by_put(struct nk_machine *machine, nk_noun core,
                             nk_noun *product) {
     nk_noun item, tree;
-    if (!sample_and_tree(machine, core, &item, &tree) || nk_is_atom(item)) {
+    if (!nk_sample_and_tree(machine, core, &item, &tree) || nk_is_atom(item)) {
         return NK_PUNT;
     }
     nk_status status = put(&machine->arena, &tree, item, true);
@@ -145,7 +113,7 @@ static nk_status jet_by_put(struct nk_machine *machine, nk_noun core,
 static nk_status jet_in_put(struct nk_machine *machine, nk_noun core,
                             nk_noun *product) {
     nk_noun item, tree;
-    if (!sample_and_tree(machine, core, &item, &tree)) return NK_PUNT;
+    if (!nk_sample_and_tree(machine, core, &item, &tree)) return NK_PUNT;
     nk_status status = put(&machine->arena, &tree, item, false);
     return status != NK_OK ? status : nk_answer(tree, product);
 }
@@ -154,7 +122,7 @@ static nk_status gas(struct nk_machine *machine, nk_noun core, bool map,
                      nk_noun *product) {
     nk_noun list, tree;
     struct nk_arena *arena = &machine->arena;
-    if (!sample_and_tree(machine, core, &list, &tree)) return NK_PUNT;
+    if (!nk_sample_and_tree(machine, core, &list, &tree)) return NK_PUNT;
     for (; nk_is_cell(list); list = nk_tail(arena, list)) {
         nk_noun item = nk_head(arena, list);
         if (map && nk_is_atom(item)) return NK_PUNT;
@@ -179,12 +147,13 @@ static nk_status join(struct nk_arena *arena, nk_noun a, nk_noun b, bool map,
                       nk_noun *joined) {
     nk_noun *hole = joined;
     for (size_t depth = 0; a != 0 && b != 0; depth++) {
-        struct node l, r;
-        if (depth == DEPTH_MAX) return NK_PUNT;
-        if (!take(arena, a, map, &l) || !take(arena, b, map, &r)) return NK_PUNT;
+        struct nk_node l, r;
+        if (depth == NK_TREE_DEPTH_MAX) return NK_PUNT;
+        if (!nk_node_take(arena, a, map, &l) || !nk_node_take(arena, b, map, &r))
+            return NK_PUNT;
         bool first = nk_mor(arena, l.key, r.key);
-        nk_noun made =
-            first ? make(arena, l.item, l.left, 0) : make(arena, r.item, 0, r.right);
+        nk_noun made = first ? nk_node_make(arena, l.item, l.left, 0)
+                             : nk_node_make(arena, r.item, 0, r.right);
         if (made == NK_NONE) return NK_MEME;
         *hole = made;
         struct nk_cell *sides = nk_cell_at(arena, nk_tail(arena, made));
@@ -203,17 +172,18 @@ static nk_status del(struct nk_machine *machine, nk_noun core, bool map,
                      nk_noun *product) {
     nk_noun key, tree, result = 0, *hole = &result;
     struct nk_arena *arena = &machine->arena;
-    if (!sample_and_tree(machine, core, &key, &tree)) return NK_PUNT;
+    if (!nk_sample_and_tree(machine, core, &key, &tree)) return NK_PUNT;
     for (size_t depth = 0; tree != 0; depth++) {
-        struct node node;
-        if (depth == DEPTH_MAX || !take(arena, tree, map, &node)) return NK_PUNT;
+        struct nk_node node;
+        if (depth == NK_TREE_DEPTH_MAX || !nk_node_take(arena, tree, map, &node))
+            return NK_PUNT;
         if (nk_equal(arena, key, node.key)) {
             nk_status status = join(arena, node.left, node.right, map, hole);
             if (status != NK_OK) return status;
             return nk_answer(result, product);
         }
         bool left = nk_gor(arena, key, node.key);
-        nk_noun made = make(arena, node.item, node.left, node.right);
+        nk_noun made = nk_node_make(arena, node.item, node.left, node.right);
         if (made == NK_NONE) return NK_MEME;
         *hole = made;
         struct nk_cell *sides = nk_cell_at(arena, nk_tail(arena, made));
@@ -236,21 +206,22 @@ static nk_status jet_in_del(struct nk_machine *machine, nk_noun core,
 
 /* Visit in the order that tap conses: a node, what is left of it, what is
  * right. [visit] returns NK_OK or what ends it. */
-typedef nk_status (*visit_fn)(struct nk_arena *arena, const struct node *node, bool map,
-                              nk_noun *state);
+typedef nk_status (*visit_fn)(struct nk_arena *arena, const struct nk_node *node,
+                              bool map, nk_noun *state);
 
 static nk_status each(struct nk_arena *arena, nk_noun tree, bool map, visit_fn visit,
                       nk_noun *state) {
-    nk_noun waiting[DEPTH_MAX];
+    nk_noun waiting[NK_TREE_DEPTH_MAX];
     size_t count = 0;
     for (;;) {
-        struct node node;
+        struct nk_node node;
         if (tree == 0) {
             if (count == 0) return NK_OK;
             tree = waiting[--count];
             continue;
         }
-        if (count == DEPTH_MAX || !take(arena, tree, map, &node)) return NK_PUNT;
+        if (count == NK_TREE_DEPTH_MAX || !nk_node_take(arena, tree, map, &node))
+            return NK_PUNT;
         nk_status status = visit(arena, &node, map, state);
         if (status != NK_OK) return status;
         waiting[count++] = node.right;
@@ -258,8 +229,8 @@ static nk_status each(struct nk_arena *arena, nk_noun tree, bool map, visit_fn v
     }
 }
 
-static nk_status visit_count(struct nk_arena *arena, const struct node *node, bool map,
-                             nk_noun *state) {
+static nk_status visit_count(struct nk_arena *arena, const struct nk_node *node,
+                             bool map, nk_noun *state) {
     (void)arena;
     (void)node;
     (void)map;
@@ -271,13 +242,13 @@ static nk_status visit_count(struct nk_arena *arena, const struct node *node, bo
 static nk_status jet_tap(struct nk_machine *machine, nk_noun core, nk_noun *product) {
     struct {
         nk_noun item, right;
-    } waiting[DEPTH_MAX];
+    } waiting[NK_TREE_DEPTH_MAX];
     size_t count = 0;
     nk_noun list, tree;
     struct nk_arena *arena = &machine->arena;
-    if (!sample_and_tree(machine, core, &list, &tree)) return NK_PUNT;
+    if (!nk_sample_and_tree(machine, core, &list, &tree)) return NK_PUNT;
     for (;;) {
-        struct node node;
+        struct nk_node node;
         if (tree == 0) {
             if (count == 0) return nk_answer(list, product);
             list = nk_cons_try(arena, waiting[--count].item, list);
@@ -285,13 +256,14 @@ static nk_status jet_tap(struct nk_machine *machine, nk_noun core, nk_noun *prod
             tree = waiting[count].right;
             continue;
         }
-        if (count == DEPTH_MAX || !take(arena, tree, false, &node)) return NK_PUNT;
+        if (count == NK_TREE_DEPTH_MAX || !nk_node_take(arena, tree, false, &node))
+            return NK_PUNT;
         waiting[count].item = node.item;
         waiting[count++].right = node.right;
         tree = node.left;
     }
 }
-static nk_status visit_key(struct nk_arena *arena, const struct node *node, bool map,
+static nk_status visit_key(struct nk_arena *arena, const struct nk_node *node, bool map,
                            nk_noun *state) {
     (void)map;
     return put(arena, state, node->key, false);
@@ -301,7 +273,7 @@ static nk_status visit_key(struct nk_arena *arena, const struct node *node, bool
 static nk_status jet_by_key(struct nk_machine *machine, nk_noun core,
                             nk_noun *product) {
     nk_noun set, tree;
-    if (!sample_and_tree(machine, core, &set, &tree)) return NK_PUNT;
+    if (!nk_sample_and_tree(machine, core, &set, &tree)) return NK_PUNT;
     nk_status status = each(&machine->arena, tree, true, visit_key, &set);
     return status != NK_OK ? status : nk_answer(set, product);
 }
@@ -330,16 +302,17 @@ struct frame {
     nk_noun item, other, rest, side;
 };
 
-static nk_status uni(struct nk_arena *arena, nk_noun a, nk_noun b, bool map,
-                     nk_noun *product) {
-    struct frame stack[DEPTH_MAX];
+nk_status nk_tree_uni(struct nk_arena *arena, nk_noun a, nk_noun b, bool map,
+                      nk_noun *product) {
+    struct frame stack[NK_TREE_DEPTH_MAX];
     size_t count = 0;
     for (;;) {
-        struct node x, y;
+        struct nk_node x, y;
         nk_noun made;
         if (a != 0 && b != 0) {
-            if (count == DEPTH_MAX) return NK_PUNT;
-            if (!take(arena, a, map, &x) || !take(arena, b, map, &y)) return NK_PUNT;
+            if (count == NK_TREE_DEPTH_MAX) return NK_PUNT;
+            if (!nk_node_take(arena, a, map, &x) || !nk_node_take(arena, b, map, &y))
+                return NK_PUNT;
             struct frame *frame = &stack[count++];
             if (nk_equal(arena, y.key, x.key)) {
                 *frame = (struct frame){THEN_RIGHT, y.item, x.right, y.right, 0};
@@ -349,20 +322,20 @@ static nk_status uni(struct nk_arena *arena, nk_noun a, nk_noun b, bool map,
                 if (nk_gor(arena, y.key, x.key)) {
                     *frame = (struct frame){THEN_AL, x.item, x.right, y.right, 0};
                     a = x.left;
-                    b = make(arena, y.item, y.left, 0);
+                    b = nk_node_make(arena, y.item, y.left, 0);
                 } else {
                     *frame = (struct frame){THEN_AR, x.item, x.left, y.left, 0};
                     a = x.right;
-                    b = make(arena, y.item, 0, y.right);
+                    b = nk_node_make(arena, y.item, 0, y.right);
                 }
             } else if (nk_gor(arena, x.key, y.key)) {
                 *frame = (struct frame){THEN_BL, y.item, y.right, x.right, 0};
                 b = y.left;
-                a = make(arena, x.item, x.left, 0);
+                a = nk_node_make(arena, x.item, x.left, 0);
             } else {
                 *frame = (struct frame){THEN_BR, y.item, y.left, x.left, 0};
                 b = y.right;
-                a = make(arena, x.item, 0, x.right);
+                a = nk_node_make(arena, x.item, 0, x.right);
             }
             if (a == NK_NONE || b == NK_NONE) return NK_MEME;
             continue;
@@ -370,7 +343,7 @@ static nk_status uni(struct nk_arena *arena, nk_noun a, nk_noun b, bool map,
         made = b == 0 ? a : b;
         while (count > 0 && stack[count - 1].then == THEN_BUILD) {
             const struct frame *frame = &stack[--count];
-            made = make(arena, frame->item, frame->side, made);
+            made = nk_node_make(arena, frame->item, frame->side, made);
             if (made == NK_NONE) return NK_MEME;
         }
         if (count == 0) return nk_answer(made, product);
@@ -383,20 +356,20 @@ static nk_status uni(struct nk_arena *arena, nk_noun a, nk_noun b, bool map,
             frame->then = THEN_BUILD;
             continue;
         case THEN_AL:
-            a = make(arena, frame->item, made, frame->other);
+            a = nk_node_make(arena, frame->item, made, frame->other);
             b = frame->rest;
             break;
         case THEN_AR:
-            a = make(arena, frame->item, frame->other, made);
+            a = nk_node_make(arena, frame->item, frame->other, made);
             b = frame->rest;
             break;
         case THEN_BL:
-            b = make(arena, frame->item, made, frame->other);
+            b = nk_node_make(arena, frame->item, made, frame->other);
             a = frame->rest;
             break;
         case THEN_BR:
         case THEN_BUILD:
-            b = make(arena, frame->item, frame->other, made);
+            b = nk_node_make(arena, frame->item, frame->other, made);
             a = frame->rest;
             break;
         }
@@ -408,23 +381,20 @@ static nk_status uni(struct nk_arena *arena, nk_noun a, nk_noun b, bool map,
 nk_status nk_set_put(struct nk_arena *arena, nk_noun *set, nk_noun item) {
     return put(arena, set, item, false);
 }
-nk_status nk_set_uni(struct nk_arena *arena, nk_noun a, nk_noun b, nk_noun *set) {
-    return uni(arena, a, b, false, set);
-}
 
 /* Where an operand is no tree at all, equal ones are still their own union. */
 static nk_status jet_by_uni(struct nk_machine *machine, nk_noun core,
                             nk_noun *product) {
     nk_noun a, b;
-    if (!sample_and_tree(machine, core, &b, &a)) return NK_PUNT;
-    return uni(&machine->arena, a, b, true, product);
+    if (!nk_sample_and_tree(machine, core, &b, &a)) return NK_PUNT;
+    return nk_tree_uni(&machine->arena, a, b, true, product);
 }
 static nk_status jet_in_uni(struct nk_machine *machine, nk_noun core,
                             nk_noun *product) {
     nk_noun a, b;
-    if (!sample_and_tree(machine, core, &b, &a)) return NK_PUNT;
+    if (!nk_sample_and_tree(machine, core, &b, &a)) return NK_PUNT;
     if (nk_equal(&machine->arena, a, b)) return nk_answer(a, product);
-    return uni(&machine->arena, a, b, false, product);
+    return nk_tree_uni(&machine->arena, a, b, false, product);
 }
 
 const struct nk_arm nk_arms_maps[] = {NK_ARM("two/by/del", jet_by_del),

@@ -32,8 +32,4 @@ static inline bool nk_mor(struct nk_arena *arena, nk_noun a, nk_noun b) {
     return c == d ? nk_dor(arena, a, b) : c < d;
 }
 
-/* Put [item] into a set; the union of two: maps.c. */
-nk_status nk_set_put(struct nk_arena *arena, nk_noun *set, nk_noun item);
-nk_status nk_set_uni(struct nk_arena *arena, nk_noun a, nk_noun b, nk_noun *set);
-
 #endif
