@@ -3,19 +3,18 @@
 Each is built twice: as shipped (with costly checks on), and with tiny arenas
 under ASan and UBSan; what is about threads, once more under TSan
 (scripts/sanitize does that with all). The first line of a test names the units
-that it links: `/* units: noun nursery mug */`; `jets` stands for all of
-native/jets.
+that it links: support/c_units.py.
 """
 
 import os
-import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.support.c_units import LIBRARIES, NATIVE, units_of
+
 HERE = Path(__file__).parent
-NATIVE = HERE.parents[2] / "native"
 TESTS = sorted(HERE.glob("*_test.c"))
 WARNINGS = [
     "-Wall",
@@ -43,11 +42,6 @@ THREADED = {"collect_test"}  # the others run no threads
 # scripts/sanitize: these flags instead, for all tests.
 if os.environ.get("NATIVE_FLAGS"):
     VARIANTS = {"given": os.environ["NATIVE_FLAGS"].split()}
-# What `machine` stands for.
-MACHINE = (
-    "noun nursery home collect survey mug jam status atom code memo jet listing probe "
-    "nock jets"
-)
 
 
 def test_there_are_native_tests() -> None:
@@ -64,22 +58,10 @@ CASES = [
 
 @pytest.mark.parametrize(("source", "variant"), CASES)
 def test_native(source: Path, variant: str, tmp_path: Path) -> None:
-    first = source.read_text().splitlines()[0]
-    match = re.fullmatch(r"/\* units: ([\w/ ]+?) \*/", first)
-    assert match, f"{source.name}: first line must name its units"
-    units = [
-        path
-        for unit in match[1].replace("machine", MACHINE).split()
-        for path in (
-            sorted((NATIVE / "jets").glob("*.c"))
-            if unit == "jets"
-            else [NATIVE / f"{unit}.c"]
-        )
-    ]
     program = tmp_path / source.stem
     command = ["cc", "-std=c11", "-D_GNU_SOURCE", *WARNINGS, *VARIANTS[variant]]
-    command += [f"-I{NATIVE}", str(source), *map(str, units), "-o", str(program)]
-    command += ["-lmpfr", "-lgmp", "-lnettle", "-lpthread", "-lm"]
+    command += [f"-I{NATIVE}", str(source), *map(str, units_of(source))]
+    command += [*LIBRARIES, "-o", str(program)]
     built = subprocess.run(command, capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
     ran = subprocess.run([program], capture_output=True, text=True, timeout=240)
