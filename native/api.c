@@ -494,11 +494,12 @@ const char *nk_serf_stat(nk_serf *serf, uint32_t index, uint64_t *value) {
     const struct nk_probe *probe = machine->probe;
     if (probe == NULL) return NULL;
     struct nk_code_stats code = nk_code_stats(machine->code);
-    uint64_t calls = calls_of(probe), total = 0, memo[NK_MEMO_KINDS][2];
+    uint64_t calls = calls_of(probe), total = 0;
+    struct nk_memo_counts memo[NK_MEMO_KINDS];
     for (uint32_t op = 0; op < NK_OP_COUNT; op++)
         total += probe->instructions[op];
     for (uint32_t kind = 0; kind < NK_MEMO_KINDS; kind++)
-        nk_memo_counts(machine->memo, kind, &memo[kind][0], &memo[kind][1]);
+        memo[kind] = nk_memo_counts(machine->memo, kind);
     uint64_t fills = machine->site_fills < calls ? machine->site_fills : calls;
     const struct {
         const char *name;
@@ -517,12 +518,17 @@ const char *nk_serf_stat(nk_serf *serf, uint32_t index, uint64_t *value) {
         {"programs_compiled", code.compiled},
         {"samples", probe->sample_count},
         {"jet_mismatches", probe->mismatch_count},
-        {"memo_transient:hits", memo[NK_MEMO_TRANSIENT][0]},
-        {"memo_transient:misses", memo[NK_MEMO_TRANSIENT][1]},
-        {"memo_persistent:hits", memo[NK_MEMO_PERSISTENT][0]},
-        {"memo_persistent:misses", memo[NK_MEMO_PERSISTENT][1]},
-        {"memo_ford:hits", memo[NK_MEMO_FORD][0]},
-        {"memo_ford:misses", memo[NK_MEMO_FORD][1]},
+#define MEMO(name, kind)                                                               \
+    {"memo_" name ":hits", memo[kind].hits},                                           \
+        {"memo_" name ":misses", memo[kind].misses},                                   \
+        {"memo_" name ":evicted", memo[kind].evicted},                                 \
+        {"memo_" name ":entries_peak", memo[kind].entries},                            \
+        {"memo_" name ":bytes_peak", memo[kind].bytes},                                \
+        {"memo_" name ":bytes_max", memo[kind].bytes_max}
+        MEMO("transient", NK_MEMO_TRANSIENT),
+        MEMO("persistent", NK_MEMO_PERSISTENT),
+        MEMO("ford", NK_MEMO_FORD),
+#undef MEMO
     };
     uint32_t count = sizeof stats / sizeof stats[0];
     if (index < count) {

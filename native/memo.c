@@ -1,5 +1,5 @@
-/* See memo.h. Entries lie in an array that a clock hand walks; buckets chain
- * them by hash. */
+/* See memo.h. Entries lie in an array, so that a clock hand can walk them;
+ * buckets chain them by hash, and the free ones are chained too. */
 #include "memo.h"
 
 #include <stdlib.h>
@@ -8,33 +8,41 @@
 #include "cord.h"
 #include "mug.h"
 
+/* Entries of a table: when it is new, and at most. Both powers of two. */
 #ifndef NK_TINY
-#define ENTRIES 50000u
-#define BUCKETS 65536u
+#define ENTRIES_START 1024u
+static const uint32_t entries_max[NK_MEMO_KINDS] = {1u << 21, 1u << 16, 1u << 16};
 #else
-#define ENTRIES 20u
-#define BUCKETS 16u
+#define ENTRIES_START 4u
+static const uint32_t entries_max[NK_MEMO_KINDS] = {16, 16, 16};
 #endif
 #define NONE UINT32_MAX
+/* Shares of the nursery that may be live before the transient table is
+ * thinned, and before it is emptied. */
+#define CROWDED 4u
+#define FULL 2u
 
 struct entry {
     nk_noun subject, formula, product;
     uint64_t context;
     uint32_t hash, next;
-    bool live, used; /* used: since the hand came by */
+    bool live, used; /* used: since the hand, or a thinning, came by */
     bool listed;     /* in the table's young list */
     bool durable;    /* home holds its nouns, the cache's noun names it */
 };
 
 struct table {
     struct entry *entries;
-    uint32_t *buckets;
-    uint32_t count; /* entries ever used: the array's filled part */
+    uint32_t *buckets; /* as many as there may be entries */
+    uint32_t *young;   /* entries made since the last collection or commit */
+    uint32_t capacity; /* 0: nothing is allocated */
+    uint32_t most;     /* what [capacity] may become */
+    uint32_t count;    /* entries ever used: the array's filled part */
     uint32_t live;
     uint32_t hand;
-    uint32_t *young; /* entries made since the last collection or commit */
+    uint32_t free; /* the first of the dropped entries, or NONE */
     uint32_t young_count;
-    uint64_t hits, misses;
+    struct nk_memo_counts counts;
 };
 
 struct nk_memo {
@@ -43,41 +51,94 @@ struct nk_memo {
     bool stale;        /* something was cleared: rebuild the noun */
 };
 
-static void table_init(struct table *table) {
-    table->entries = calloc(ENTRIES, sizeof *table->entries);
-    table->buckets = malloc(BUCKETS * sizeof *table->buckets);
-    table->young = malloc(ENTRIES * sizeof *table->young);
+static void table_empty(struct table *table) {
+    table->count = table->live = table->hand = table->young_count = 0;
+    table->free = NONE;
+}
+
+static void table_free(struct table *table) {
+    free(table->entries);
+    free(table->buckets);
+    free(table->young);
+    table->entries = NULL;
+    table->buckets = table->young = NULL;
+    table->capacity = 0;
+    table_empty(table);
+}
+
+static uint32_t *bucket(const struct table *table, uint32_t hash) {
+    return &table->buckets[hash & (table->capacity - 1)];
+}
+
+static void chain(struct table *table, uint32_t index) {
+    struct entry *entry = &table->entries[index];
+    uint32_t *first = bucket(table, entry->hash);
+    entry->next = *first;
+    *first = index;
+}
+
+static size_t table_bytes(uint32_t capacity) {
+    return capacity * (sizeof(struct entry) + 2 * sizeof(uint32_t));
+}
+
+static void table_grow(struct table *table) {
+    uint32_t capacity = table->capacity == 0 ? ENTRIES_START : 2 * table->capacity;
+    table->entries = realloc(table->entries, capacity * sizeof *table->entries);
+    table->buckets = realloc(table->buckets, capacity * sizeof *table->buckets);
+    table->young = realloc(table->young, capacity * sizeof *table->young);
     NK_ASSERT(table->entries != NULL && table->buckets != NULL && table->young != NULL);
-    memset(table->buckets, 0xff, BUCKETS * sizeof *table->buckets);
+    table->capacity = capacity;
+    memset(table->buckets, 0xff, capacity * sizeof *table->buckets);
+    for (uint32_t i = 0; i < table->count; i++) {
+        if (table->entries[i].live) chain(table, i);
+    }
+    if (table_bytes(capacity) > table->counts.bytes) {
+        table->counts.bytes = table_bytes(capacity);
+    }
 }
 
-static uint32_t *link_to(struct table *table, uint32_t index) {
-    uint32_t *link = &table->buckets[table->entries[index].hash % BUCKETS];
-    while (*link != index)
-        link = &table->entries[*link].next;
-    return link;
-}
-
+/* Take an entry out; it is not on the free list yet. */
 static void entry_drop(struct table *table, uint32_t index) {
     struct entry *entry = &table->entries[index];
-    *link_to(table, index) = entry->next;
+    uint32_t *link = bucket(table, entry->hash);
+    while (*link != index)
+        link = &table->entries[*link].next;
+    *link = entry->next;
     entry->live = false;
     entry->durable = false;
     entry->subject = entry->formula = entry->product = 0;
     table->live--;
 }
 
+static void entry_free(struct table *table, uint32_t index) {
+    entry_drop(table, index);
+    table->entries[index].next = table->free;
+    table->free = index;
+}
+
 static uint32_t entry_new(struct table *table) {
-    if (table->count < ENTRIES) return table->count++;
+    if (table->free != NONE) {
+        uint32_t index = table->free;
+        table->free = table->entries[index].next;
+        return index;
+    }
+    if (table->count == table->capacity && table->capacity < table->most) {
+        table_grow(table);
+    }
+    if (table->count < table->capacity) {
+        table->entries[table->count].listed = false;
+        return table->count++;
+    }
     for (;;) {
         uint32_t index = table->hand;
-        table->hand = (table->hand + 1) % ENTRIES;
+        table->hand = (table->hand + 1) & (table->capacity - 1);
         struct entry *entry = &table->entries[index];
-        if (entry->live && entry->used) {
+        if (entry->used) {
             entry->used = false;
             continue;
         }
-        if (entry->live) entry_drop(table, index);
+        entry_drop(table, index);
+        table->counts.evicted++;
         return index;
     }
 }
@@ -90,8 +151,7 @@ static uint32_t hash_of(struct nk_arena *arena, nk_noun subject, nk_noun formula
 
 static struct entry *find(struct nk_arena *arena, struct table *table, uint32_t hash,
                           uint64_t context, nk_noun subject, nk_noun formula) {
-    for (uint32_t i = table->buckets[hash % BUCKETS]; i != NONE;
-         i = table->entries[i].next) {
+    for (uint32_t i = *bucket(table, hash); i != NONE; i = table->entries[i].next) {
         struct entry *entry = &table->entries[i];
         if (entry->hash != hash || entry->context != context) continue;
         if (entry->formula != formula && !nk_equal(arena, entry->formula, formula)) {
@@ -107,7 +167,6 @@ static struct entry *find(struct nk_arena *arena, struct table *table, uint32_t 
 /* Put in what is known not to be there. */
 static struct entry *insert(struct table *table, uint32_t hash, uint64_t context,
                             nk_noun subject, nk_noun formula, nk_noun product) {
-    if (table->entries == NULL) table_init(table);
     uint32_t index = entry_new(table);
     struct entry *entry = &table->entries[index];
     entry->subject = subject;
@@ -117,9 +176,9 @@ static struct entry *insert(struct table *table, uint32_t hash, uint64_t context
     entry->hash = hash;
     entry->live = entry->used = true;
     entry->durable = false;
-    entry->next = table->buckets[hash % BUCKETS];
-    table->buckets[hash % BUCKETS] = index;
+    chain(table, index);
     table->live++;
+    if (table->live > table->counts.entries) table->counts.entries = table->live;
     if (!entry->listed) {
         entry->listed = true;
         table->young[table->young_count++] = index;
@@ -130,16 +189,17 @@ static struct entry *insert(struct table *table, uint32_t hash, uint64_t context
 struct nk_memo *nk_memo_new(void) {
     struct nk_memo *memo = calloc(1, sizeof *memo);
     NK_ASSERT(memo != NULL);
+    for (int kind = 0; kind < NK_MEMO_KINDS; kind++) {
+        memo->tables[kind].most = entries_max[kind];
+        memo->tables[kind].free = NONE;
+    }
     return memo;
 }
 
 void nk_memo_free(struct nk_memo *memo) {
     if (memo == NULL) return;
-    for (int kind = 0; kind < NK_MEMO_KINDS; kind++) {
-        free(memo->tables[kind].entries);
-        free(memo->tables[kind].buckets);
-        free(memo->tables[kind].young);
-    }
+    for (int kind = 0; kind < NK_MEMO_KINDS; kind++)
+        table_free(&memo->tables[kind]);
     free(memo);
 }
 
@@ -156,14 +216,14 @@ enum nk_memo_kind nk_memo_kind(const struct nk_arena *arena, nk_noun clue) {
 nk_noun nk_memo_get(struct nk_machine *machine, enum nk_memo_kind kind,
                     uint64_t context, nk_noun subject, nk_noun formula) {
     struct table *table = &machine->memo->tables[kind];
-    table->misses++;
+    table->counts.misses++;
     if (table->live == 0) return NK_NONE;
     uint32_t hash = hash_of(&machine->arena, subject, formula);
     struct entry *entry = find(&machine->arena, table, hash, context, subject, formula);
     if (entry == NULL) return NK_NONE;
     entry->used = true;
-    table->misses--;
-    table->hits++;
+    table->counts.misses--;
+    table->counts.hits++;
     return entry->product;
 }
 
@@ -178,12 +238,14 @@ void nk_memo_put(struct nk_machine *machine, enum nk_memo_kind kind, uint64_t co
     insert(table, hash, context, subject, formula, product);
 }
 
+/* A table that was much used gives its memory back. */
 static void clear(struct table *table) {
-    for (uint32_t i = 0; i < table->count; i++) {
-        table->entries[i].listed = false;
-        if (table->entries[i].live) entry_drop(table, i);
+    if (table->capacity > ENTRIES_START) {
+        table_free(table);
+    } else if (table->count != 0) {
+        memset(table->buckets, 0xff, table->capacity * sizeof *table->buckets);
+        table_empty(table);
     }
-    table->count = table->hand = table->young_count = 0;
 }
 
 void nk_memo_clear(struct nk_memo *memo, enum nk_memo_kind kind) {
@@ -195,10 +257,11 @@ size_t nk_memo_count(const struct nk_memo *memo, enum nk_memo_kind kind) {
     return memo->tables[kind].live;
 }
 
-void nk_memo_counts(const struct nk_memo *memo, enum nk_memo_kind kind, uint64_t *hits,
-                    uint64_t *misses) {
-    *hits = memo->tables[kind].hits;
-    *misses = memo->tables[kind].misses;
+struct nk_memo_counts nk_memo_counts(const struct nk_memo *memo,
+                                     enum nk_memo_kind kind) {
+    struct nk_memo_counts counts = memo->tables[kind].counts;
+    if (counts.bytes != 0) counts.bytes_max = table_bytes(memo->tables[kind].most);
+    return counts;
 }
 
 /* ---- across events ---- */
@@ -277,7 +340,7 @@ void nk_memo_discard(struct nk_memo *memo) {
         for (uint32_t i = 0; i < table->young_count; i++) {
             struct entry *entry = &table->entries[table->young[i]];
             entry->listed = false;
-            if (entry->live && !entry->durable) entry_drop(table, table->young[i]);
+            if (entry->live && !entry->durable) entry_free(table, table->young[i]);
         }
         table->young_count = 0;
     }
@@ -301,7 +364,7 @@ nk_status nk_memo_adopt(struct nk_machine *machine) {
         struct table *table = &memo->tables[kind];
         nk_noun subject = nk_slot(arena, noun, 6), formula = nk_slot(arena, noun, 14);
         uint32_t hash = hash_of(arena, subject, formula);
-        if (table->live >= ENTRIES) continue;
+        if (table->live >= table->most) continue;
         if (table->live != 0 && find(arena, table, hash, 0, subject, formula) != NULL) {
             continue;
         }
@@ -319,6 +382,25 @@ nk_status nk_memo_adopt(struct nk_machine *machine) {
     return NK_OK;
 }
 
+/* Where the nursery is crowded, keep what was used since the last thinning,
+ * or nothing. In full collections only: a minor one frees no old nouns. */
+static void thin(struct table *table, const struct nk_arena *arena) {
+    uint64_t held = arena->top - arena->nursery_start;
+    uint64_t room = nk_nursery_room_max(arena);
+    if (held < room / CROWDED) return;
+    bool all = held >= room / FULL;
+    for (uint32_t i = 0; i < table->count; i++) {
+        struct entry *entry = &table->entries[i];
+        if (!entry->live) continue;
+        if (all || !entry->used) {
+            entry_free(table, i);
+            table->counts.evicted++;
+        } else {
+            entry->used = false;
+        }
+    }
+}
+
 static void trace_entry(struct entry *entry, struct nk_arena *arena,
                         nk_root_visit visit) {
     visit(arena, &entry->subject);
@@ -326,19 +408,22 @@ static void trace_entry(struct entry *entry, struct nk_arena *arena,
     visit(arena, &entry->product);
 }
 
+static void trace_young(struct table *table, struct nk_arena *arena,
+                        nk_root_visit visit) {
+    for (uint32_t i = 0; i < table->young_count; i++)
+        trace_entry(&table->entries[table->young[i]], arena, visit);
+}
+
 /* The persistent tables' young list lasts until the commit, the transient
  * one's until the next collection. */
 void nk_memo_trace(struct nk_memo *memo, struct nk_arena *arena, nk_root_visit visit) {
-    for (unsigned kind = NK_MEMO_PERSISTENT; kind < NK_MEMO_KINDS; kind++) {
-        struct table *table = &memo->tables[kind];
-        for (uint32_t i = 0; i < table->young_count; i++)
-            trace_entry(&table->entries[table->young[i]], arena, visit);
-    }
+    trace_young(&memo->tables[NK_MEMO_PERSISTENT], arena, visit);
+    trace_young(&memo->tables[NK_MEMO_FORD], arena, visit);
     struct table *table = &memo->tables[NK_MEMO_TRANSIENT];
     if (arena->minor) {
-        for (uint32_t i = 0; i < table->young_count; i++)
-            trace_entry(&table->entries[table->young[i]], arena, visit);
+        trace_young(table, arena, visit);
     } else {
+        thin(table, arena);
         for (uint32_t i = 0; i < table->count; i++)
             trace_entry(&table->entries[i], arena, visit);
     }

@@ -1,7 +1,6 @@
 /* Memo caches: what [subject formula] gave before.
  *
- * Three tables, each of at most ENTRIES entries with a clock hand that
- * throws out what was not used since it last came by:
+ * Three tables:
  *     transient   this event, and this virtualisation, only
  *     persistent  kept across events and restarts, as a noun in
  *                 home->roots[NK_ROOT_CACHE]
@@ -12,6 +11,13 @@
  *
  * The noun is a list, newest first, of [kind subject formula product]; it is
  * rebuilt when it has come to hold twice as many as the tables.
+ *
+ * Limits. A table grows by doubling up to a number of entries (2^21
+ * transient, 2^16 in each other: 112 and 3.5 MB); then a clock hand throws
+ * out what was not used since it last came by. What the transient table's
+ * nouns take is bounded by the nursery: a full collection that finds a
+ * quarter of it in use keeps only entries used since the last such one; half
+ * of it, none. The others' nouns are bounded by the number of entries alone.
  */
 #ifndef NK_MEMO_H
 #define NK_MEMO_H
@@ -42,9 +48,15 @@ void nk_memo_put(struct nk_machine *machine, enum nk_memo_kind kind, uint64_t co
 void nk_memo_clear(struct nk_memo *memo, enum nk_memo_kind kind);
 size_t nk_memo_count(const struct nk_memo *memo, enum nk_memo_kind kind);
 
-/* How often a table was asked, and had the answer. */
-void nk_memo_counts(const struct nk_memo *memo, enum nk_memo_kind kind, uint64_t *hits,
-                    uint64_t *misses);
+/* What a table did in this machine's life; all 0 where it was never used. */
+struct nk_memo_counts {
+    uint64_t hits, misses, evicted;
+    uint64_t entries;   /* the most at once */
+    uint64_t bytes;     /* likewise: of the table itself */
+    uint64_t bytes_max; /* what that may become */
+};
+struct nk_memo_counts nk_memo_counts(const struct nk_memo *memo,
+                                     enum nk_memo_kind kind);
 
 /* The event's end, as in jet.h. */
 nk_status nk_memo_pending(struct nk_machine *machine, nk_noun *cache);

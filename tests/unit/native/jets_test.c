@@ -8,6 +8,7 @@
 #include "collect.h"
 #include "code.h"
 #include "jet.h"
+#include "memo.h"
 #include "mug.h"
 #include "text.h"
 
@@ -767,6 +768,75 @@ static void test_memo(void) {
     machine.slog = NULL;
 }
 
+/* How many of the keys [i i] with i < [count] are known, each with the right
+ * product. */
+static uint64_t known(uint64_t count) {
+    uint64_t found = 0;
+    for (uint64_t i = 0; i < count; i++) {
+        nk_noun value =
+            nk_memo_get(&machine, NK_MEMO_TRANSIENT, 7, nk_cons_try(arena, i, i), 0);
+        CHECK(value == NK_NONE || value == i + 1);
+        found += value != NK_NONE;
+    }
+    return found;
+}
+
+static uint64_t evicted(void) {
+    return nk_memo_counts(machine.memo, NK_MEMO_TRANSIENT).evicted;
+}
+
+/* Collect where what is in use is 2/[halves] of the nursery. */
+static void collect_crowded(uint64_t halves) {
+    uint64_t used = (arena->top - arena->nursery_start) * 8;
+    nk_nursery_limit(arena, used * halves / 2);
+    nk_nursery_collect_full(arena);
+    nk_nursery_limit(arena, UINT64_MAX);
+}
+
+/* The transient table grows while there is room, and shrinks where not. */
+static void test_memo_bounds(void) {
+#ifdef NK_TINY
+    const uint64_t many = 1000;
+#else
+    const uint64_t many = 100000;
+#endif
+    fresh();
+    for (uint64_t i = 0; i < many; i++) {
+        nk_memo_put(&machine, NK_MEMO_TRANSIENT, 7, nk_cons_try(arena, i, i), 0, i + 1);
+    }
+    nk_nursery_collect_full(arena);
+    CHECK(nk_memo_get(&machine, NK_MEMO_TRANSIENT, 8,
+                      nk_cons_try(arena, many - 1, many - 1), 0) == NK_NONE);
+    uint64_t found = known(many);
+    struct nk_memo_counts counts = nk_memo_counts(machine.memo, NK_MEMO_TRANSIENT);
+    CHECK(counts.entries == found && counts.bytes <= counts.bytes_max);
+    CHECK(found + counts.evicted == many);
+#ifdef NK_TINY
+    CHECK(found == 16);
+#else
+    CHECK(found == many);
+#endif
+    CHECK(nk_memo_get(&machine, NK_MEMO_TRANSIENT, 7,
+                      nk_cons_try(arena, many - 1, many - 1), 0) == many);
+    /* A third of the nursery in use: what was not used goes. */
+    nk_nursery_collect_full(arena);
+    collect_crowded(6);
+    CHECK(evicted() == counts.evicted);
+    CHECK(nk_memo_get(&machine, NK_MEMO_TRANSIENT, 7,
+                      nk_cons_try(arena, many - 1, many - 1), 0) == many);
+    collect_crowded(6);
+    CHECK(evicted() == counts.evicted + found - 1);
+    CHECK(known(many) == 1);
+    /* More than a half: all. The table is of use afterwards. */
+    collect_crowded(3);
+    CHECK(known(many) == 0);
+    nk_memo_put(&machine, NK_MEMO_TRANSIENT, 7, nk_cons_try(arena, 5, 5), 0, 6);
+    CHECK(known(many) == 1);
+    nk_machine_discard(&machine);
+    CHECK(known(many) == 0);
+    nk_machine_discard(&machine);
+}
+
 /* ---- limits ---- */
 
 static void test_limits(void) {
@@ -867,6 +937,7 @@ static void *body(void *argument) {
     test_hooks();
     test_commit();
     test_memo();
+    test_memo_bounds();
     test_limits();
     test_programs_do_not_leak();
     nk_machine_close(&machine);
