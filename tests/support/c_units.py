@@ -17,7 +17,7 @@ MACHINE = (
     "noun nursery home collect survey mug jam status atom code memo jet listing probe "
     "nock jets"
 )
-SERF = "machine api confine hash image kernel watch"
+SERF = " ".join({unit.stem for unit in NATIVE.glob("*.c")} - {"codec"} | {"jets"})
 
 
 def units_of(source: Path) -> list[Path]:
@@ -25,7 +25,7 @@ def units_of(source: Path) -> list[Path]:
     first = source.read_text().splitlines()[0]
     match = re.fullmatch(r"/\* units: ([\w/ ]+?) \*/", first)
     assert match, f"{source.name}: first line must name its units"
-    names = match[1].replace("serf", SERF).replace("machine", MACHINE).split()
+    names = match[1].replace("machine", MACHINE).replace("serf", SERF).split()
     units: list[Path] = []
     for name in names:
         jets = sorted((NATIVE / "jets").glob("*.c"))
