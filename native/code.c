@@ -1636,23 +1636,26 @@ nk_status nk_code_get(struct nk_code *code, struct nk_arena *arena, nk_noun form
     return NK_OK;
 }
 
-struct nk_program *nk_code_stub(struct nk_code *code, const uint32_t *words,
-                                size_t count, const nk_noun *literals,
-                                size_t literal_count, uint32_t registers) {
+#define ADD_ALL(c, name, from, count)                                                  \
+    for (size_t add_ = 0; add_ < (count); add_++)                                      \
+    *ADD(c, name) = (from)[add_]
+
+struct nk_program *nk_code_stub(struct nk_code *code, const struct nk_program *draft) {
     start_over(code);
-    for (size_t i = 0; i < count; i++)
-        word(code, words[i]);
-    for (size_t i = 0; i < literal_count; i++)
-        *ADD(code, literals) = literals[i];
-    /* Sites are numbered by the instructions that use them. */
-    for (size_t i = 0; i < 8; i++)
+    ADD_ALL(code, words, draft->code, draft->code_count);
+    ADD_ALL(code, literals, draft->literals, draft->literal_count);
+    ADD_ALL(code, points, draft->points, draft->point_count);
+    ADD_ALL(code, calls, draft->calls, draft->call_count);
+    ADD_ALL(code, dead, draft->dead, draft->dead_count);
+    for (uint32_t i = 0; i < draft->site_count; i++)
         new_site(code, 2);
-    code->registers = registers;
+    code->registers = draft->registers;
     struct nk_program *program = program_new(code, NK_NONE);
     code->compiled--; /* our own do not count */
     *ADD(code, stubs) = program;
     return program;
 }
+#undef ADD_ALL
 
 const struct nk_live *nk_code_point(const struct nk_program *program,
                                     const uint32_t *ip) {

@@ -62,9 +62,10 @@ struct nk_program {
     uint32_t point_count;
     uint32_t call_count;
     uint32_t dead_count;
-    bool active;         /* scratch: found on the stack */
-    uint32_t name;       /* for the profile (probe.h); 0: not known */
-    uint32_t name_tried; /* registered locations when it was looked for */
+    const struct nk_arm *arm; /* that this stub stands for, or NULL */
+    bool active;              /* scratch: found on the stack */
+    uint32_t name;            /* for the profile (probe.h); 0: not known */
+    uint32_t name_tried;      /* registered locations when it was looked for */
 };
 
 struct nk_code;
@@ -79,10 +80,9 @@ void nk_code_free(struct nk_code *code);
 nk_status nk_code_get(struct nk_code *code, struct nk_arena *arena, nk_noun formula,
                       struct nk_program **program);
 
-/* A program written by hand, for the machine's own use. Lives forever. */
-struct nk_program *nk_code_stub(struct nk_code *code, const uint32_t *words,
-                                size_t count, const nk_noun *literals,
-                                size_t literal_count, uint32_t registers);
+/* A copy of a program written by hand (stub.h), which names only how many sites
+ * it has. Lives as long as [code]. */
+struct nk_program *nk_code_stub(struct nk_code *code, const struct nk_program *draft);
 
 /* The program that a return address belongs to. */
 static inline struct nk_program *nk_code_of(const uint32_t *ip) {

@@ -5,8 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "code.h"
 #include "cord.h"
 #include "mug.h"
+#include "stub.h"
 
 #define NONE UINT32_MAX
 #define PATH_MAX_SIZE 96
@@ -327,7 +329,7 @@ const struct nk_arm *nk_jets_sham(struct nk_machine *machine, nk_noun name) {
         memcpy(path, layers[i], 4);
         memcpy(path + 4, text, strlen(text) + 1);
         const struct nk_arm *arm = arm_by_path(path);
-        if (arm != NULL && arm->builtin == NK_BUILTIN_NONE) return arm;
+        if (arm != NULL && arm->program == NULL) return arm;
     }
     return NULL;
 }
@@ -385,7 +387,15 @@ bool nk_jets_name(struct nk_machine *machine, nk_noun core, uint64_t axis, char 
     return true;
 }
 
-struct nk_jets *nk_jets_new(void) {
+static void arm_ready(struct nk_arm_counts *counts, const struct nk_arm *arm,
+                      struct nk_code *code) {
+    counts->arm = arm;
+    if (arm->program == NULL) return;
+    counts->program = nk_stub_new(code, arm->path, arm->program);
+    counts->program->arm = arm;
+}
+
+struct nk_jets *nk_jets_new(struct nk_code *code) {
     struct nk_jets *jets = calloc(1, sizeof *jets);
     NK_ASSERT(jets != NULL);
     for (size_t f = 0; f < FAMILY_COUNT; f++) {
@@ -397,7 +407,7 @@ struct nk_jets *nk_jets_new(void) {
     size_t at = 0;
     for (size_t f = 0; f < FAMILY_COUNT; f++) {
         for (const struct nk_arm *arm = families[f]; arm->path != NULL; arm++)
-            jets->counters[at++].arm = arm;
+            arm_ready(&jets->counters[at++], arm, code);
         jets->family_ends[f] = at;
     }
     return jets;

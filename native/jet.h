@@ -16,7 +16,7 @@
  * A jet answers NK_OK, NK_EXIT exactly where Nock crashes, NK_PUNT where it
  * cannot tell, NK_MEME when the nursery is full (the machine then collects
  * and asks once more). It never collects and never calls Nock: arms that do
- * are programs of the machine (`builtin`).
+ * are programs of the machine (stub.h), assembled with the jet state.
  */
 #ifndef NK_JET_H
 #define NK_JET_H
@@ -26,32 +26,12 @@
 typedef nk_status (*nk_jet_fn)(struct nk_machine *machine, nk_noun core,
                                nk_noun *product);
 
-/* Arms that run as programs of the machine. */
-enum nk_builtin {
-    NK_BUILTIN_NONE,
-    NK_BUILTIN_MINK,
-    NK_BUILTIN_MULE,
-    NK_BUILTIN_MOLE,
-    NK_BUILTIN_TURN,
-    NK_BUILTIN_ROLL,
-    NK_BUILTIN_REEL,
-    NK_BUILTIN_LEVY,
-    NK_BUILTIN_LIEN,
-    NK_BUILTIN_SKIM,
-    NK_BUILTIN_SKIP,
-    NK_BUILTIN_MURN,
-    NK_BUILTIN_SKID,
-    NK_BUILTIN_SORT,
-    NK_BUILTIN_MEMO,
-    NK_BUILTIN_COUNT
-};
-
 struct nk_arm {
     const char *path; /* under the kelvin root: "one/add" */
-    nk_jet_fn jet;    /* NULL where [builtin] says which program; beside
-                       * NK_BUILTIN_MEMO it makes the key to remember by */
-    enum nk_builtin builtin;
-    const char *hook; /* the parent must have it; or NULL */
+    nk_jet_fn jet;
+    const char *program; /* runs instead (stub.h); [jet], if any, makes the key
+                          * that `recall` asks for */
+    const char *hook;    /* the parent must have it; or NULL */
 };
 
 /* The families, each ended by an arm without a path. */
@@ -68,11 +48,11 @@ extern const struct nk_arm nk_arms_sha[];
 extern const struct nk_arm nk_arms_text[];
 extern const struct nk_arm nk_arms_virtual[];
 
-/* May [product] of [core], an arm of NK_BUILTIN_MEMO, be remembered by [key]? */
+/* May [product] of [core], an arm that is remembered, be so by [key]? */
 bool nk_compiler_keeps(const struct nk_arena *arena, nk_noun core, nk_noun key,
                        nk_noun product);
 
-struct nk_jets *nk_jets_new(void);
+struct nk_jets *nk_jets_new(struct nk_code *code);
 void nk_jets_free(struct nk_jets *jets);
 
 /* %fast: the core and the clue [name parent hooks]. Ignores what makes no
@@ -98,6 +78,7 @@ nk_noun nk_jets_hook(struct nk_machine *machine, nk_noun core, nk_noun name);
 /* Counters, per arm. A hit that was checked (probe.h) is counted again. */
 struct nk_arm_counts {
     const struct nk_arm *arm;
+    struct nk_program *program; /* NULL: the arm has a jet */
     uint64_t hits, misses, checked, unchecked, wrong;
 };
 struct nk_arm_counts *nk_jets_counts(struct nk_jets *jets, const struct nk_arm *arm);

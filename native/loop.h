@@ -7,6 +7,11 @@ static nk_status RUN(struct nk_machine *machine, nk_noun *product) {
         NK_OPCODES(NK_OPCODE_LABEL)
 #undef NK_OPCODE_LABEL
     };
+    static const nk_helper_fn helpers[] = {
+#define HELPER(name) nk_help_##name,
+        NK_HELPERS(HELPER)
+#undef HELPER
+    };
     struct nk_arena *arena = &machine->arena;
     struct nk_stack *stack = machine->stack;
     uint64_t *const memory = arena->base;
@@ -365,13 +370,13 @@ jet: {
         arm = NULL;
     }
 #endif
-    if (arm != NULL && arm->builtin != NK_BUILTIN_NONE) {
-        callee = stack->builtins[arm->builtin];
-        stack->arm = arm;
+    if (arm != NULL && arm->program != NULL) {
+        struct nk_arm_counts *counts = nk_jets_counts(machine->jets, arm);
+        callee = counts->program;
+        counts->hits += arm->jet == NULL;
 #if WATCHED
         callee->name = nk_probe_name(probe, arm->path);
 #endif
-        if (arm->jet == NULL) nk_jets_count(machine->jets, arm, true);
     } else if (arm != NULL) {
         status = arm->jet(machine, a, &value);
 #if WATCHED
@@ -516,19 +521,20 @@ op_MINK: {
         goto bail;
     }
     mark->base = base;
-    mark->ip = ip + 8 + 4;
+    mark->ip = ip + ip[4];
+    mark->program = program;
     mark->gate = REG(3);
     stack->handler = stack->mark_count - 1;
     machine->trace = 0;
     if (status != NK_OK) goto exit;
-    length = 8;
+    length = 9;
     goto call;
 }
 op_MINKDONE:
     ROOM(3);
-    REG(1) = CONS(0, REG(1));
+    REG(1) = CONS(0, REG(2));
     mark_pop(machine);
-    NEXT(2);
+    NEXT(3);
 op_UNWOUND:
     ROOM(3);
     REG(1) = CONS(stack->result_tag, stack->result);
@@ -589,24 +595,30 @@ op_HOOK:
     if (a == NK_NONE) goto exit;
     REG(1) = a;
     NEXT(4);
-op_REVERSE:
-    for (value = REG(2); nk_is_cell(value); value = TAIL(value)) {
-    }
-    if (value != 0) goto exit;
+    /* For programs by hand. */
+op_DO:
     SAVE();
-    value = reverse(arena, REG(2));
-    if (value == NK_NONE) {
-        if (tried) {
-            status = NK_MEME;
-            goto bail;
-        }
+    status = helpers[ip[1]](machine, REG(3), REG(4), REG(5), &value);
+    top = arena->top;
+    if (status == NK_MEME && !tried) {
         tried = true;
         goto collect_full;
     }
     tried = false;
-    top = arena->top;
-    REG(1) = value;
-    NEXT(3);
+    if (status == NK_PUNT) goto decline;
+    if (status != NK_OK) goto bail;
+    REG(2) = value;
+    NEXT(6);
+op_DECLINE:
+decline:
+    a = base[0];
+    status = nk_code_get(machine->code, arena, nk_head(arena, a), &callee);
+    if (status != NK_OK) goto code_failed;
+    pressed = false;
+    struct nk_arm_counts *declined = nk_jets_counts(machine->jets, program->arm);
+    declined->hits--;
+    declined->misses++;
+    goto tail_call;
 
     /* Checks of jets; the plain loop never meets them. */
 op_CHECK:
@@ -614,18 +626,18 @@ op_CHECK:
 {
     const struct nk_arm *arm = stack->to_check;
     SAVE();
-    if (arm->builtin != NK_BUILTIN_NONE) {
-        struct mark *mark = mark_check(machine, base, REG(1));
+    if (arm->program != NULL) {
+        struct mark *mark = mark_check(machine, ip, base, REG(1));
         if (mark == NULL) {
             status = NK_OVER;
             goto bail;
         }
-        if (arm->jet == NULL) nk_jets_count(machine->jets, arm, true);
-        callee = stack->builtins[arm->builtin];
-        stack->arm = arm;
+        struct nk_arm_counts *counts = nk_jets_counts(machine->jets, arm);
+        callee = counts->program;
+        counts->hits += arm->jet == NULL;
         callee->name = nk_probe_name(probe, arm->path);
         a = REG(1);
-        length = 6;
+        length = CHECK_WORDS;
         goto call;
     }
     status = arm->jet(machine, REG(1), &value);
@@ -638,19 +650,19 @@ op_CHECK:
     top = arena->top;
     nk_jets_count(machine->jets, arm, status != NK_PUNT);
     if (status == NK_PUNT) {
-        ip = program->code + CHECK_DECLINED;
+        ip += ip[3];
         GO;
     }
     if (status != NK_OK && status != NK_EXIT) goto bail;
-    struct mark *mark = mark_check(machine, base, REG(1));
+    struct mark *mark = mark_check(machine, ip, base, REG(1));
     if (mark == NULL) {
         status = NK_OVER;
         goto bail;
     }
     mark->jet_trace = machine->trace;
-    REG(2) = status == NK_OK ? value : 0;
+    REG(4) = status == NK_OK ? value : 0;
     if (status != NK_OK) check_next(machine, mark, status);
-    NEXT(6);
+    NEXT(CHECK_WORDS);
 }
 #endif
 op_RECHECK:
@@ -673,11 +685,10 @@ op_CHECKED:
     status = NK_FAIL;
     goto bail;
 
-    /* An arm that is remembered: only constants come before it in its program.
-     * Its jet is none, but gives the key. */
+    /* An arm that is remembered: its jet is none, but gives the key. */
 op_RECALL:
     SAVE();
-    status = stack->arm->jet(machine, REG(3), &value);
+    status = program->arm->jet(machine, REG(3), &value);
     top = arena->top;
     if (status == NK_MEME && !tried) {
         tried = true;
@@ -685,15 +696,16 @@ op_RECALL:
     }
     tried = false;
     if (status == NK_PUNT) {
+        REG(1) = 0;
         REG(2) = 0;
         NEXT(5);
     }
     if (status != NK_OK) goto bail;
     REG(2) = value;
     value = nk_memo_get(machine, NK_MEMO_TRANSIENT, stack->context, value, 0);
-    nk_jets_count(machine->jets, stack->arm, value != NK_NONE);
+    nk_jets_count(machine->jets, program->arm, value != NK_NONE);
+    REG(1) = value == NK_NONE ? 0 : value;
     if (value == NK_NONE) NEXT(5);
-    REG(1) = value;
     ip += ip[4];
     GO;
 op_RECORD:

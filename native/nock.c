@@ -31,6 +31,7 @@
 #include "mug.h"
 #include "memo.h"
 #include "probe.h"
+#include "stub.h"
 
 #ifndef NK_TINY
 #define STACK_SIZE (8ull << 30)
@@ -52,11 +53,13 @@ struct mark {
     enum mark_kind kind;
     uint32_t handler;   /* innermost visible handler outside */
     uint32_t owner;     /* scry: the mark of the mink whose handler runs */
-    uint64_t *base;     /* mink: the frame that goes on */
+    uint64_t *base;     /* not scry: the frame that goes on */
     const uint32_t *ip; /* and where, after a crash */
-    nk_noun gate;       /* mink: its handler. check: what the jet gave */
+    struct nk_program *program;
+    nk_noun gate; /* mink: its handler. check: what the jet gave */
     enum check_phase phase;
     nk_status status;         /* check: how the jet ended */
+    const uint32_t *answered; /* check: where its answer stands */
     const struct nk_arm *arm; /* check */
     nk_noun core;             /* check */
     nk_noun jet_trace;        /* check: of the jet's crash */
@@ -84,8 +87,6 @@ struct nk_stack {
     int64_t check_left; /* instructions */
     const struct nk_arm *to_check;
     struct nk_program *nock_stub, *slam_stub, *check_stub;
-    struct nk_program *builtins[NK_BUILTIN_COUNT];
-    const struct nk_arm *arm; /* whose builtin has just been called */
     struct nk_root_source source;
     struct nk_home_source home_source;
 };
@@ -118,17 +119,14 @@ static void trace_stack(struct nk_stack *stack, struct nk_arena *arena,
                         nk_root_visit visit) {
     uint64_t *base = stack->base;
     const struct nk_live *live = nk_code_point(stack->program, stack->ip);
-    struct nk_live all = {0, stack->program->registers, 0, 0};
-    NK_ASSERT(live != NULL || stack->program->formula == NK_NONE);
-    trace_frame(stack->program, live != NULL ? live : &all, base, arena, visit);
+    NK_ASSERT(live != NULL);
+    trace_frame(stack->program, live, base, arena, visit);
     for (const uint32_t *ip = (const uint32_t *)base[-1]; ip != NULL;
          ip = (const uint32_t *)base[-1]) {
         const struct nk_program *program = nk_code_of(ip);
         base -= 1 + ip[-3];
         if (arena->minor && base < stack->watermark) break;
-        struct nk_live kept = {0, ip[-3], 0, 0};
-        live = program->call_count != 0 ? &program->calls[ip[-2]] : &kept;
-        trace_frame(program, live, base, arena, visit);
+        trace_frame(program, &program->calls[ip[-2]], base, arena, visit);
     }
     stack->watermark = stack->base;
 }
@@ -169,382 +167,25 @@ static bool purge_home(void *context, const struct nk_home *home, size_t *cursor
 
 /* ---- open and close ---- */
 
-/* Programs of our own. Registers other than 0 start as 0, so that all of
- * them are nouns whenever a collection comes. */
-#define ZERO(r) NK_OP_LDK, (r), 0
-#define PATH_12 9u /* steps of the axis, the first one lowest, under a 1 */
-#define PATH_13 13u
-#define PATH_24 17u
-#define PATH_25 25u
-/* Places in the program that checks a jet: after the jet; the answer; the
- * Nock, where the jet declined. */
-#define CHECK_AFTER 15u
-#define CHECK_ANSWER 31u
-#define CHECK_DECLINED 33u
-/* The pieces of a loop over a list: 23 words, then 9, then 8. */
-#define LIST_START                                                                     \
-    ZERO(1), ZERO(2), ZERO(3), ZERO(4), ZERO(5), NK_OP_LDP, 1, 0, PATH_12, NK_OP_LDP,  \
-        2, 0, PATH_13
-#define LIST_NEXT(end) NK_OP_JATOM, 1, (end), NK_OP_LD2, 4, 1, NK_OP_LD3, 1, 1
-#define SLAM_KEEP(at, sample, product, keep)                                           \
-    NK_OP_SLAM, 0, 2, sample, product, keep, 0, (at) + 8
-#define SLAM_AT(at, sample, product) SLAM_KEEP(at, sample, product, 6)
-#define JUMP(from, to) NK_OP_JMP, (uint32_t)((to) - (from))
-#define LIST_END NK_OP_JNEK, 1, 0, 9
-#define STUB(program, registers)                                                       \
-    nk_code_stub(machine->code, program, sizeof program / sizeof *program, literals,   \
-                 sizeof literals / sizeof *literals, registers)
+/* A run begins with one of these. */
+static const char nock_stub[] = "given subject formula\n"
+                                "nock subject formula -> product\n"
+                                "halt product\n";
+static const char slam_stub[] = "given gate sample\n"
+                                "slam gate sample -> product\n"
+                                "halt product\n";
 
-static void make_stubs(struct nk_machine *machine) {
-    struct nk_stack *stack = machine->stack;
-    const nk_noun literals[] = {0, NK_CORD_4('m', 'u', 't', 'e'),
-                                NK_CORD_4('m', 'u', 'r', 'e'), 1};
-    /* r0 subject (core), r1 formula (sample) */
-    const uint32_t nock[] = {NK_OP_NOCK, 0, 0, 1, 0, 0, 0, 8, NK_OP_HALT, 0};
-    const uint32_t slam[] = {NK_OP_SLAM, 0, 0, 1, 0, 0, 0, 8, NK_OP_HALT, 0};
-    stack->nock_stub = STUB(nock, 2);
-    stack->slam_stub = STUB(slam, 2);
-    /* r0 core, r1 what the jet gave, r2 the arm's formula, r3 its product */
-    const uint32_t check[] = {ZERO(1),
-                              ZERO(2),
-                              ZERO(3),
-                              NK_OP_CHECK,
-                              0,
-                              1,
-                              4,
-                              0,
-                              CHECK_AFTER,
-                              NK_OP_LD2,
-                              2,
-                              0,
-                              NK_OP_RECHECK,
-                              1,
-                              NK_OP_NOCK,
-                              0,
-                              0,
-                              2,
-                              3,
-                              4,
-                              0,
-                              28,
-                              NK_OP_CHECKED,
-                              1,
-                              3,
-                              NK_OP_RET,
-                              1,
-                              NK_OP_LD2,
-                              2,
-                              0,
-                              NK_OP_TNOCK,
-                              0,
-                              0,
-                              2};
-    stack->check_stub = STUB(check, 4);
-    const uint32_t mink[] = {ZERO(1),
-                             ZERO(2),
-                             ZERO(3),
-                             NK_OP_LDP,
-                             1,
-                             0,
-                             PATH_24, /* subject */
-                             NK_OP_LDP,
-                             2,
-                             0,
-                             PATH_25, /* formula */
-                             NK_OP_LDP,
-                             3,
-                             0,
-                             PATH_13, /* handler */
-                             NK_OP_MINK,
-                             1,
-                             2,
-                             3,
-                             0,
-                             4,
-                             0,
-                             29,
-                             NK_OP_MINKDONE,
-                             0,
-                             NK_OP_RET,
-                             0,
-                             NK_OP_UNWOUND,
-                             0,
-                             NK_OP_RET,
-                             0};
-    stack->builtins[NK_BUILTIN_MINK] = STUB(mink, 4);
-    for (uint32_t i = 0; i < 2; i++) {
-        const uint32_t mule[] = {
-            ZERO(1), ZERO(2),   ZERO(3),    ZERO(4), NK_OP_LD7,   1, 0, NK_OP_HOOK, 2,
-            1,       1 + i,     NK_OP_NOCK, 0,       1,           2, 3, 5,          0,
-            27,      NK_OP_LD6, 4,          0,       NK_OP_TSLAM, 1, 3, 4};
-        stack->builtins[i == 0 ? NK_BUILTIN_MULE : NK_BUILTIN_MOLE] = STUB(mule, 5);
-    }
-    /* r0 core, r1 key, r2 product, r3 formula */
-    const uint32_t memo[] = {
-        ZERO(1),   ZERO(2), ZERO(3), NK_OP_RECALL, 2, 1, 0, 29 - 9,
-        NK_OP_LD2, 3,       0,       NK_OP_NOCK,   0, 0, 3, 2,
-        4,         0,       25,      NK_OP_RECORD, 2, 1, 0, NK_OP_RET,
-        2};
-    stack->builtins[NK_BUILTIN_MEMO] = STUB(memo, 4);
-    /* r0 core, r1 what is left of the list, r2 gate, r3 what was made,
-     * r4 item (or sample), r5 the gate's product. */
-    const uint32_t turn[] = {LIST_START,
-                             LIST_NEXT(46 - 23),
-                             SLAM_AT(32, 4, 5),
-                             NK_OP_CONS,
-                             3,
-                             5,
-                             3,
-                             JUMP(44, 23),
-                             LIST_END,
-                             NK_OP_REVERSE,
-                             0,
-                             3,
-                             NK_OP_RET,
-                             0,
-                             NK_OP_BAIL};
-    const uint32_t skim[] = {LIST_START,
-                             LIST_NEXT(49 - 23),
-                             SLAM_AT(32, 4, 5),
-                             NK_OP_JTEST,
-                             5,
-                             47 - 40,
-                             NK_OP_CONS,
-                             3,
-                             4,
-                             3,
-                             JUMP(47, 23),
-                             LIST_END,
-                             NK_OP_REVERSE,
-                             0,
-                             3,
-                             NK_OP_RET,
-                             0,
-                             NK_OP_BAIL};
-    const uint32_t skip[] = {LIST_START,
-                             LIST_NEXT(51 - 23),
-                             SLAM_AT(32, 4, 5),
-                             NK_OP_JTEST,
-                             5,
-                             45 - 40,
-                             JUMP(43, 23),
-                             NK_OP_CONS,
-                             3,
-                             4,
-                             3,
-                             JUMP(49, 23),
-                             LIST_END,
-                             NK_OP_REVERSE,
-                             0,
-                             3,
-                             NK_OP_RET,
-                             0,
-                             NK_OP_BAIL};
-    const uint32_t levy[] = {LIST_START,
-                             LIST_NEXT(47 - 23),
-                             SLAM_AT(32, 4, 5),
-                             NK_OP_JTEST,
-                             5,
-                             45 - 40,
-                             JUMP(43, 23),
-                             NK_OP_RETK,
-                             3,
-                             NK_OP_JNEK,
-                             1,
-                             0,
-                             53 - 47,
-                             NK_OP_RETK,
-                             0,
-                             NK_OP_BAIL};
-    const uint32_t lien[] = {LIST_START,
-                             LIST_NEXT(47 - 23),
-                             SLAM_AT(32, 4, 5),
-                             NK_OP_JTEST,
-                             5,
-                             45 - 40,
-                             NK_OP_RETK,
-                             0,
-                             JUMP(45, 23),
-                             NK_OP_JNEK,
-                             1,
-                             0,
-                             53 - 47,
-                             NK_OP_RETK,
-                             3,
-                             NK_OP_BAIL};
-    const uint32_t roll[] = {
-        LIST_START, NK_OP_LDP, 3, 2,       PATH_13,           LIST_NEXT(50 - 27),
-        NK_OP_CONS, 4,         4, 3,       SLAM_AT(40, 4, 3), JUMP(48, 27),
-        NK_OP_JNEK, 1,         0, 56 - 50, NK_OP_RET,         3,
-        NK_OP_BAIL};
-    const uint32_t reel[] = {LIST_START,
-                             NK_OP_LDP,
-                             3,
-                             2,
-                             PATH_13,
-                             NK_OP_REVERSE,
-                             1,
-                             1,
-                             LIST_NEXT(53 - 30),
-                             NK_OP_CONS,
-                             4,
-                             4,
-                             3,
-                             SLAM_AT(43, 4, 3),
-                             JUMP(51, 30),
-                             NK_OP_RET,
-                             3};
-    const uint32_t murn[] = {LIST_START,
-                             LIST_NEXT(55 - 23),
-                             SLAM_AT(32, 4, 5),
-                             NK_OP_JNEK,
-                             5,
-                             0,
-                             46 - 40,
-                             JUMP(44, 23),
-                             NK_OP_LD3,
-                             5,
-                             5,
-                             NK_OP_CONS,
-                             3,
-                             5,
-                             3,
-                             JUMP(53, 23),
-                             LIST_END,
-                             NK_OP_REVERSE,
-                             0,
-                             3,
-                             NK_OP_RET,
-                             0,
-                             NK_OP_BAIL};
-    /* From the list's end, as Hoon's own; r3 those that are, r6 the others. */
-    const uint32_t skid[] = {ZERO(6),
-                             LIST_START,
-                             NK_OP_REVERSE,
-                             1,
-                             1,
-                             LIST_NEXT(61 - 29),
-                             SLAM_KEEP(38, 4, 5, 7),
-                             NK_OP_JTEST,
-                             5,
-                             55 - 46,
-                             NK_OP_CONS,
-                             3,
-                             4,
-                             3,
-                             JUMP(53, 29),
-                             NK_OP_CONS,
-                             6,
-                             4,
-                             6,
-                             JUMP(59, 29),
-                             NK_OP_CONS,
-                             3,
-                             3,
-                             6,
-                             NK_OP_RET,
-                             3};
-    /* Hoon's quicksort, call for call: r7 the pivot, r8 what goes before it,
-     * r9 what goes after, r6 a stack of [pivot after] still to come, r3 what
-     * is sorted, the last one first. */
-    const uint32_t sort[] = {ZERO(6),
-                             ZERO(7),
-                             ZERO(8),
-                             ZERO(9),
-                             LIST_START,
-                             NK_OP_JATOM, /* 35: sort r1 */
-                             1,
-                             102 - 35,
-                             NK_OP_LD2,
-                             7,
-                             1,
-                             NK_OP_LD3,
-                             1,
-                             1,
-                             NK_OP_REVERSE,
-                             1,
-                             1,
-                             ZERO(8),
-                             ZERO(9),
-                             LIST_NEXT(89 - 53), /* 53: the next item */
-                             NK_OP_CONS,
-                             5,
-                             4,
-                             7,
-                             SLAM_KEEP(66, 5, 5, 10),
-                             NK_OP_JTEST,
-                             5,
-                             83 - 74,
-                             NK_OP_CONS,
-                             8,
-                             4,
-                             8,
-                             JUMP(81, 53),
-                             NK_OP_CONS, /* 83 */
-                             9,
-                             4,
-                             9,
-                             JUMP(87, 53),
-                             NK_OP_CONS, /* 89: divided */
-                             5,
-                             7,
-                             9,
-                             NK_OP_CONS,
-                             6,
-                             5,
-                             6,
-                             NK_OP_MOVE,
-                             1,
-                             8,
-                             JUMP(100, 35),
-                             NK_OP_JNEK, /* 102: r1 is sorted */
-                             1,
-                             0,
-                             132 - 102,
-                             NK_OP_JATOM,
-                             6,
-                             127 - 106,
-                             NK_OP_LD2,
-                             5,
-                             6,
-                             NK_OP_LD3,
-                             6,
-                             6,
-                             NK_OP_LD2,
-                             7,
-                             5,
-                             NK_OP_LD3,
-                             1,
-                             5,
-                             NK_OP_CONS,
-                             3,
-                             7,
-                             3,
-                             JUMP(125, 35),
-                             NK_OP_REVERSE, /* 127 */
-                             0,
-                             3,
-                             NK_OP_RET,
-                             0,
-                             NK_OP_BAIL};
-    stack->builtins[NK_BUILTIN_TURN] = STUB(turn, 6);
-    stack->builtins[NK_BUILTIN_SKIM] = STUB(skim, 6);
-    stack->builtins[NK_BUILTIN_SKIP] = STUB(skip, 6);
-    stack->builtins[NK_BUILTIN_LEVY] = STUB(levy, 6);
-    stack->builtins[NK_BUILTIN_LIEN] = STUB(lien, 6);
-    stack->builtins[NK_BUILTIN_ROLL] = STUB(roll, 6);
-    stack->builtins[NK_BUILTIN_REEL] = STUB(reel, 6);
-    stack->builtins[NK_BUILTIN_MURN] = STUB(murn, 6);
-    stack->builtins[NK_BUILTIN_SKID] = STUB(skid, 7);
-    stack->builtins[NK_BUILTIN_SORT] = STUB(sort, 10);
-}
-#undef ZERO
-#undef LIST_START
-#undef LIST_NEXT
-#undef SLAM_KEEP
-#undef SLAM_AT
-#undef JUMP
-#undef LIST_END
+/* Checks a jet; the answer that stands is in register CHECK_VALUE. */
+#define CHECK_VALUE 1u
+#define CHECK_WORDS 8u
+static const char check_stub[] = "          check core answered declined -> value\n"
+                                 "          ld formula core 2\n"
+                                 "          recheck value\n"
+                                 "          nock core formula -> product\n"
+                                 "          checked value product\n"
+                                 "answered: ret value\n"
+                                 "declined: ld formula core 2\n"
+                                 "          tnock core formula\n";
 
 static nk_status poll_arena(void *machine);
 
@@ -579,11 +220,13 @@ nk_status nk_machine_open(struct nk_machine *machine, uint64_t home_size,
     machine->jets_enabled = true;
     machine->jammer = nk_jammer_new();
     machine->code = nk_code_new();
-    machine->jets = nk_jets_new();
+    machine->jets = nk_jets_new(machine->code);
     machine->memo = nk_memo_new();
     machine->arena.poll = poll_arena;
     machine->arena.poll_context = machine;
-    make_stubs(machine);
+    stack->nock_stub = nk_stub_new(machine->code, "nock", nock_stub);
+    stack->slam_stub = nk_stub_new(machine->code, "slam", slam_stub);
+    stack->check_stub = nk_stub_new(machine->code, "check", check_stub);
     stack->source = (struct nk_root_source){trace_roots, roots_moved, machine, NULL};
     nk_root_source_add(&machine->arena, &stack->source);
     stack->home_source = (struct nk_home_source){NULL, purge_home, machine, 0, NULL};
@@ -786,13 +429,18 @@ static void report(struct nk_machine *machine, nk_noun tag) {
     slog_text(machine, 0, text);
 }
 
-/* The list [a] in reverse order; NK_NONE: no room. */
-static nk_noun reverse(struct nk_arena *arena, nk_noun a) {
+nk_status nk_help_reverse(struct nk_machine *machine, nk_noun a, nk_noun b, nk_noun c,
+                          nk_noun *product) {
+    struct nk_arena *arena = &machine->arena;
     nk_noun result = 0;
-    for (; nk_is_cell(a) && result != NK_NONE; a = nk_tail(arena, a)) {
+    (void)b;
+    (void)c;
+    for (; nk_is_cell(a); a = nk_tail(arena, a)) {
         result = nk_cons_try(arena, nk_head(arena, a), result);
+        if (result == NK_NONE) return NK_MEME;
     }
-    return result;
+    *product = result;
+    return a == 0 ? NK_OK : NK_EXIT;
 }
 
 /* ---- marks ---- */
@@ -819,15 +467,17 @@ static struct mark *mark_push(struct nk_machine *machine, enum mark_kind kind) {
 }
 
 /* A check changes nothing that the guest could see. */
-static struct mark *mark_check(struct nk_machine *machine, uint64_t *base,
-                               nk_noun core) {
+static struct mark *mark_check(struct nk_machine *machine, const uint32_t *ip,
+                               uint64_t *base, nk_noun core) {
     struct nk_stack *stack = machine->stack;
     struct mark *mark = mark_push(machine, MARK_CHECK);
     if (mark == NULL) return NULL;
     stack->loops = mark->loops;
     stack->context = mark->context;
     mark->base = base;
-    mark->ip = stack->check_stub->code + CHECK_AFTER;
+    mark->ip = ip + CHECK_WORDS;
+    mark->answered = ip + ip[2];
+    mark->program = stack->check_stub;
     mark->arm = stack->to_check;
     mark->core = core;
     return mark;
@@ -912,8 +562,8 @@ static nk_status check_give_up(struct nk_machine *machine) {
     nk_jets_counts(machine->jets, mark.arm)->unchecked++;
     stack->program = stack->check_stub;
     stack->base = mark.base;
-    stack->ip = stack->check_stub->code + CHECK_ANSWER;
-    stack->base[1] = mark.gate;
+    stack->ip = mark.answered;
+    stack->base[CHECK_VALUE] = mark.gate;
     if (mark.status != NK_OK) machine->trace = mark.jet_trace;
     return mark.status;
 }
@@ -941,7 +591,7 @@ static nk_status check_bail(struct nk_machine *machine) {
         stack->program = stack->check_stub;
         stack->base = mark->base;
         stack->ip = mark->ip;
-        stack->base[1] = 0;
+        stack->base[CHECK_VALUE] = 0;
         return NK_OK;
     }
     struct mark popped = *mark_pop(machine);
@@ -973,7 +623,7 @@ static bool unwind(struct nk_machine *machine, nk_status *bail) {
             mark = mark_pop(machine);
         stack->result_tag = 1;
         stack->result = path;
-        stack->program = stack->builtins[NK_BUILTIN_MINK];
+        stack->program = mark->program;
         stack->base = mark->base;
         stack->ip = mark->ip;
         return true;
@@ -987,7 +637,7 @@ static bool unwind(struct nk_machine *machine, nk_status *bail) {
         nk_noun trace = machine->trace;
         struct mark *mark = mark_pop(machine);
         if (mark->kind == MARK_MINK) {
-            stack->program = stack->builtins[NK_BUILTIN_MINK];
+            stack->program = mark->program;
             stack->result_tag = 2;
             stack->result = trace;
             stack->base = mark->base;

@@ -1,6 +1,6 @@
 /* The instructions of the Nock machine, one line each: name, length in words,
  * kinds of the operands (d result, a read, k literal, p path, j jump, s site,
- * n number, ! the four words of a call).
+ * n number, h helper, ! the four words of a call).
  *
  * An instruction is a run of 32-bit words, the opcode first. Operands:
  *     d    register that receives the result
@@ -8,6 +8,7 @@
  *     k    index of a literal
  *     p    a path: one bit a step, lowest first, under a sentinel 1
  *     j    jump distance in words from the start of the instruction
+ *     h    index of a helper (stub.h)
  *     call site, and the four words of a call (see NK_CALL_WORDS)
  * Registers are numbered from the frame's base; register 0 receives the
  * subject. An instruction changes no register before it is certain to
@@ -74,16 +75,18 @@
     X(SHAM, 5, "daaj")     /* d a c j: jet named a on core c; jump if it ran */        \
     X(SCRY, 7, "aa!")      /* a b call: opcode 12 */                                   \
     X(SCRYDONE, 5, "daaa") /* d v a b */                                               \
-    X(MINK, 8, "aaa!")     /* s f v call: handler v */                                 \
-    X(MINKDONE, 2, "d")    /* d */                                                     \
+    X(MINK, 9, "aaaj!")    /* s f v j call: handler v; j: it crashed or blocked */     \
+    X(MINKDONE, 3, "da")   /* d a: its product was a */                                \
     X(UNWOUND, 2, "d")     /* d: what a mink that crashed or blocked makes */          \
     X(HOOK, 4, "dak")      /* d c k: formula of the arm that c's core calls k */       \
-    X(CHECK, 6, "a!")      /* c call: run the jet that is to be checked */             \
+    X(CHECK, 8, "ajj!")    /* c j l call: run the jet that is to be checked; j: its    \
+                              answer stands; l: it declined */                         \
     X(RECHECK, 2, "a")     /* v: what it gave; now for the Nock of it */               \
     X(CHECKED, 3, "aa")    /* v w: was it the same? */                                 \
     X(RECALL, 5, "ddaj") /* d k c j: k is what core c is remembered by; hit: set d */  \
     X(RECORD, 4, "aaa")  /* v k c: remember v by k, unless k is 0 */                   \
-    X(REVERSE, 3, "da")  /* d a: a list, reversed */
+    X(DO, 6, "hdaaa")    /* h d a b c: what a helper makes of them */                  \
+    X(DECLINE, 1, "")    /* this arm's own Nock, with the core in register 0 */
 
 enum nk_opcode {
 #define NK_OPCODE_ENUM(name, words, kinds) NK_OP_##name,

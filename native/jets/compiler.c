@@ -2,7 +2,7 @@
  *
  * Most of +ut's are only remembered: a key is made of what the arm's answer
  * depends on, and the machine looks for it, or runs Nock and notes the
- * product (NK_BUILTIN_MEMO). The key is [[arm vet] battery subject arguments]:
+ * product. The key is [[arm vet] battery subject arguments]:
  *     arm       a letter of our own
  *     vet       +ut's switch for verification
  *     battery   of +ut
@@ -330,7 +330,12 @@ static nk_status jet_look(struct nk_machine *machine, nk_noun core, nk_noun *pro
     return found_arm(arena, &axis, arm, product);
 }
 
-#define REMEMBER(path, key) {path, key, NK_BUILTIN_MEMO, NULL}
+static const char remembered[] = "       recall product key core known\n"
+                                 "       ld formula core 2\n"
+                                 "       nock core formula -> product\n"
+                                 "       record product key core\n"
+                                 "known: ret product\n";
+#define REMEMBER(path, key) {path, key, remembered, NULL}
 
 const struct nk_arm nk_arms_compiler[] = {
     NK_ARM("pen/cell", jet_cell),

@@ -178,6 +178,137 @@ static nk_status jet_mate(struct nk_machine *machine, nk_noun core, nk_noun *pro
     return nk_answer(a, product);
 }
 
+/* ---- arms that call a gate ---- */
+
+/* [list gate], from the list's first item on. */
+#define EACH                                                                           \
+    "      ld list core 12\n"                                                          \
+    "      ld gate core 13\n"
+#define NEXT                                                                           \
+    "next: jatom list end\n"                                                           \
+    "      ld item list 2\n"                                                           \
+    "      ld list list 3\n"
+
+static const char turn[] =
+    EACH "      ldk made 0\n" NEXT "      slam gate item -> product\n"
+         "      cons made product made\n"
+         "      jmp next\n"
+         "end:  jnek list 0 odd\n"
+         "      do reverse made made\n"
+         "      ret made\n"
+         "odd:  bail\n";
+
+static const char skim[] =
+    EACH "      ldk made 0\n" NEXT "      slam gate item -> product\n"
+         "      jtest product skip\n"
+         "      cons made item made\n"
+         "skip: jmp next\n"
+         "end:  jnek list 0 odd\n"
+         "      do reverse made made\n"
+         "      ret made\n"
+         "odd:  bail\n";
+
+static const char skip[] =
+    EACH "      ldk made 0\n" NEXT "      slam gate item -> product\n"
+         "      jtest product take\n"
+         "      jmp next\n"
+         "take: cons made item made\n"
+         "      jmp next\n"
+         "end:  jnek list 0 odd\n"
+         "      do reverse made made\n"
+         "      ret made\n"
+         "odd:  bail\n";
+
+static const char levy[] = EACH NEXT "      slam gate item -> product\n"
+                                     "      jtest product no\n"
+                                     "      jmp next\n"
+                                     "no:   retk 1\n"
+                                     "end:  jnek list 0 odd\n"
+                                     "      retk 0\n"
+                                     "odd:  bail\n";
+
+static const char lien[] = EACH NEXT "      slam gate item -> product\n"
+                                     "      jtest product more\n"
+                                     "      retk 0\n"
+                                     "more: jmp next\n"
+                                     "end:  jnek list 0 odd\n"
+                                     "      retk 1\n"
+                                     "odd:  bail\n";
+
+/* The gate's sample at 13 is what begins. */
+static const char roll[] =
+    EACH "      ld state gate 13\n" NEXT "      cons pair item state\n"
+         "      slam gate pair -> state\n"
+         "      jmp next\n"
+         "end:  jnek list 0 odd\n"
+         "      ret state\n"
+         "odd:  bail\n";
+
+static const char reel[] =
+    EACH "      ld state gate 13\n"
+         "      do reverse list list\n" NEXT "      cons pair item state\n"
+         "      slam gate pair -> state\n"
+         "      jmp next\n"
+         "end:  ret state\n";
+
+static const char murn[] =
+    EACH "      ldk made 0\n" NEXT "      slam gate item -> unit\n"
+         "      jnek unit 0 some\n"
+         "      jmp next\n"
+         "some: ld item unit 3\n"
+         "      cons made item made\n"
+         "      jmp next\n"
+         "end:  jnek list 0 odd\n"
+         "      do reverse made made\n"
+         "      ret made\n"
+         "odd:  bail\n";
+
+/* From the list's end, as Hoon's own. */
+static const char skid[] =
+    EACH "      ldk made 0\n"
+         "      ldk rest 0\n"
+         "      do reverse list list\n" NEXT "      slam gate item -> product\n"
+         "      jtest product not\n"
+         "      cons made item made\n"
+         "      jmp next\n"
+         "not:  cons rest item rest\n"
+         "      jmp next\n"
+         "end:  cons made made rest\n"
+         "      ret made\n";
+
+/* Hoon's quicksort, call for call. [waiting] is a stack of pivots, each with
+ * what goes after it. */
+static const char sort[] =
+    EACH "      ldk sorted 0\n"
+         "      ldk waiting 0\n"
+         "part: jatom list done\n"
+         "      ld pivot list 2\n"
+         "      ld list list 3\n"
+         "      do reverse list list\n"
+         "      ldk before 0\n"
+         "      ldk after 0\n" NEXT "      cons pair item pivot\n"
+         "      slam gate pair -> product\n"
+         "      jtest product not\n"
+         "      cons before item before\n"
+         "      jmp next\n"
+         "not:  cons after item after\n"
+         "      jmp next\n"
+         "end:  cons pair pivot after\n"
+         "      cons waiting pair waiting\n"
+         "      move list before\n"
+         "      jmp part\n"
+         "done: jnek list 0 odd\n"
+         "      jatom waiting all\n"
+         "      ld pair waiting 2\n"
+         "      ld waiting waiting 3\n"
+         "      ld pivot pair 2\n"
+         "      ld list pair 3\n"
+         "      cons sorted pivot sorted\n"
+         "      jmp part\n"
+         "all:  do reverse sorted sorted\n"
+         "      ret sorted\n"
+         "odd:  bail\n";
+
 const struct nk_arm nk_arms_lists[] = {NK_ARM("two/flop", jet_flop),
                                        NK_ARM("two/lent", jet_lent),
                                        NK_ARM("two/weld", jet_weld),
@@ -190,14 +321,14 @@ const struct nk_arm nk_arms_lists[] = {NK_ARM("two/flop", jet_flop),
                                        NK_ARM("two/slag", jet_slag),
                                        NK_ARM("two/reap", jet_reap),
                                        NK_ARM("two/zing", jet_zing),
-                                       {"two/turn", NULL, NK_BUILTIN_TURN, NULL},
-                                       {"two/roll", NULL, NK_BUILTIN_ROLL, NULL},
-                                       {"two/reel", NULL, NK_BUILTIN_REEL, NULL},
-                                       {"two/levy", NULL, NK_BUILTIN_LEVY, NULL},
-                                       {"two/lien", NULL, NK_BUILTIN_LIEN, NULL},
-                                       {"two/skim", NULL, NK_BUILTIN_SKIM, NULL},
-                                       {"two/skip", NULL, NK_BUILTIN_SKIP, NULL},
-                                       {"two/murn", NULL, NK_BUILTIN_MURN, NULL},
-                                       {"two/skid", NULL, NK_BUILTIN_SKID, NULL},
-                                       {"two/sort", NULL, NK_BUILTIN_SORT, NULL},
+                                       NK_ARM_PROGRAM("two/turn", turn),
+                                       NK_ARM_PROGRAM("two/roll", roll),
+                                       NK_ARM_PROGRAM("two/reel", reel),
+                                       NK_ARM_PROGRAM("two/levy", levy),
+                                       NK_ARM_PROGRAM("two/lien", lien),
+                                       NK_ARM_PROGRAM("two/skim", skim),
+                                       NK_ARM_PROGRAM("two/skip", skip),
+                                       NK_ARM_PROGRAM("two/murn", murn),
+                                       NK_ARM_PROGRAM("two/skid", skid),
+                                       NK_ARM_PROGRAM("two/sort", sort),
                                        NK_ARMS_END};

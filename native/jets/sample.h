@@ -5,8 +5,9 @@
 #include "../atom.h"
 #include "../jet.h"
 
-#define NK_ARM(path, jet) {path, jet, NK_BUILTIN_NONE, NULL}
-#define NK_ARMS_END {NULL, NULL, NK_BUILTIN_NONE, NULL}
+#define NK_ARM(path, jet) {path, jet, NULL, NULL}
+#define NK_ARM_PROGRAM(path, program) {path, NULL, program, NULL}
+#define NK_ARMS_END {NULL, NULL, NULL, NULL}
 
 /* The sample of a gate. False where the core is none: decline. */
 static inline bool nk_sample(const struct nk_machine *machine, nk_noun core,

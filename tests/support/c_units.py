@@ -15,7 +15,7 @@ NATIVE = Path(__file__).resolve().parents[2] / "native"
 LIBRARIES = ["-lmpfr", "-lgmp", "-lnettle", "-lpthread", "-lm"]
 MACHINE = (
     "noun nursery home collect survey mug jam status atom code memo jet listing probe "
-    "nock jets"
+    "stub nock jets"
 )
 SERF = " ".join({unit.stem for unit in NATIVE.glob("*.c")} - {"codec"} | {"jets"})
 

@@ -21,7 +21,18 @@ FORBIDDEN_IN_DRIVERS = {"os", "socket", "time", "random", "subprocess", "king.lo
 # native: a unit may include its own layer and those after it.
 LAYERS = [
     {"api", "codec", "kernel"},
-    {"nock", "loop", "jet", "memo", "code", "jets", "opcodes", "probe", "listing"},
+    {
+        "nock",
+        "loop",
+        "jet",
+        "memo",
+        "code",
+        "jets",
+        "opcodes",
+        "probe",
+        "listing",
+        "stub",
+    },
     {"image", "watch", "confine"},
     {"home", "home_inside", "collect"},
     {"survey"},
