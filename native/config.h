@@ -24,6 +24,6 @@
 #endif
 /* The young part may grow to this many times its size when most of it
  * survives, or to a quarter of what is live. */
-#define NK_NURSERY_YOUNG_GROWTH_MAX 16u
+#define NK_NURSERY_YOUNG_GROWTH_MAX 4u
 
 #endif

@@ -121,12 +121,22 @@ static void trace_stack(struct nk_stack *stack, struct nk_arena *arena,
     const struct nk_live *live = nk_code_point(stack->program, stack->ip);
     NK_ASSERT(live != NULL);
     trace_frame(stack->program, live, base, arena, visit);
+    /* Deep recursion repeats itself: what was found out about a return
+     * address mostly serves the next frame too. */
+    const struct nk_program *program = NULL;
+    const uint32_t *last = NULL;
+    uint32_t size = 0;
     for (const uint32_t *ip = (const uint32_t *)base[-1]; ip != NULL;
          ip = (const uint32_t *)base[-1]) {
-        const struct nk_program *program = nk_code_of(ip);
-        base -= 1 + ip[-3];
+        if (ip != last) {
+            last = ip;
+            program = nk_code_of(ip);
+            size = 1 + ip[-3];
+            live = &program->calls[ip[-2]];
+        }
+        base -= size;
         if (arena->minor && base < stack->watermark) break;
-        trace_frame(program, &program->calls[ip[-2]], base, arena, visit);
+        trace_frame(program, live, base, arena, visit);
     }
     stack->watermark = stack->base;
 }
@@ -212,6 +222,8 @@ nk_status nk_machine_open(struct nk_machine *machine, uint64_t home_size,
         return NK_MEME;
     }
     (void)madvise(mapping, STACK_SIZE, MADV_DONTDUMP);
+    /* Deep recursion touches fresh memory at each level; see nursery.c. */
+    (void)madvise((char *)mapping + STACK_STEP, STACK_SIZE - STACK_STEP, MADV_HUGEPAGE);
     stack->start = mapping;
     stack->end = stack->start + STACK_SIZE / 8;
     stack->grown = STACK_STEP;
@@ -418,7 +430,7 @@ static void report(struct nk_machine *machine, nk_noun tag) {
                  nk_memo_count(machine->memo, NK_MEMO_FORD));
     } else if (tag == NK_CORD_4('m', 'e', 'm', 'e')) {
         snprintf(text, sizeof text, "memory: nursery %llu bytes, home %llu bytes",
-                 (unsigned long long)(arena->top - arena->nursery_start) * 8,
+                 (unsigned long long)nk_nursery_used(arena) * 8,
                  (unsigned long long)machine->home.words_used * 8);
     } else {
         struct nk_code_stats stats = nk_code_stats(machine->code);
@@ -855,7 +867,7 @@ static nk_status look(struct nk_machine *machine) {
 }
 
 static void note_nursery(struct nk_machine *machine) {
-    uint64_t bytes = (machine->arena.top - machine->arena.nursery_start) * 8;
+    uint64_t bytes = nk_nursery_used(&machine->arena) * 8;
     if (bytes > machine->probe->nursery_peak) machine->probe->nursery_peak = bytes;
 }
 

@@ -12,21 +12,24 @@
  * `nk_cons_try`-style functions (below) that answer NK_NONE when the arena
  * is full; the interpreter then collects and tries the jet once more.
  *
+ * The nursery has two spaces: `top` moves through the young one, and what a
+ * collection finds alive moves to the tenured one below it. So an event that
+ * makes much garbage stays in the cache, and in memory that is there already.
+ *
  * Collection copies what is reachable from the roots. Because nouns are
  * immutable, an older noun never points to a newer one; a minor collection
- * therefore moves only what lies above `tenured`, a full one everything.
+ * therefore moves only what is young, a full one everything.
  *
  * Roots are the registered root frames and root sources. Nothing else keeps
  * a nursery noun alive, and no other reference survives a collection.
  *
  * A collection visits every root slot exactly once: a slot that is visited
- * twice is a bug (NK_TINY and NK_PARANOID builds find it). The copies are
- * made in a second space of the same size and moved down at the end, so
- * that live nouns always begin at `nursery_start`; physical memory needed
- * is what is live twice, while a collection runs.
+ * twice is a bug (NK_TINY and NK_PARANOID builds find it). Physical memory
+ * needed is what is live twice, while a full collection runs.
  *
  * Owns: the mapping; `base`, `top` and the limits. One thread only.
- * Limits: a live set above 63/64 of the nursery's limit is NK_MEME.
+ * Limits: a live set above 63/64 of the nursery's limit is NK_MEME. The limit
+ * counts both spaces together; each may have it all.
  */
 #ifndef NK_NURSERY_H
 #define NK_NURSERY_H
@@ -60,14 +63,14 @@ struct nk_root_frame {
 
 struct nk_arena {
     uint64_t *base;         /* word 0 of the arena; word 0 itself is unused */
-    uint64_t top;           /* next free nursery word */
+    uint64_t top;           /* next free word of the young space */
     uint64_t soft;          /* ask for a collection above this */
     uint64_t limit;         /* nothing is allocated above this */
     uint64_t home_end;      /* offsets below are home's */
-    uint64_t nursery_start; /* first word of the nursery */
-    uint64_t tenured;       /* end of what the last collection kept */
-    uint64_t nursery_end;   /* end of the reserved space */
-    uint64_t high_water;    /* pages above are not resident */
+    uint64_t nursery_start; /* first word of the tenured space */
+    uint64_t tenured;       /* end of what is tenured */
+    uint64_t nursery_end;   /* end of what is reserved for that */
+    uint64_t young_start;   /* first word of the young space */
     struct nk_root_frame *frames;
     struct nk_root_source *sources;
     struct nk_home *home; /* NULL in an arena that has none (the codec) */
@@ -83,13 +86,16 @@ struct nk_arena {
     uint64_t words_copied;
     uint64_t map_bytes;
     /* Policy and the running collection; nursery.c only. */
-    uint64_t young;       /* words between collections */
-    uint64_t next_full;   /* tenured at which the next collection is full */
-    uint64_t peak;        /* highest top since reset */
-    uint64_t usual;       /* running mean of the words that an event uses */
-    uint64_t other_start; /* first word of the space copied into */
-    uint64_t other_high;  /* words of it that are resident */
+    uint64_t room_max;         /* words that both spaces together may have */
+    uint64_t young;            /* words between collections */
+    uint64_t next_full;        /* tenured at which the next collection is full */
+    uint64_t peak;             /* most words in use since the reset */
+    uint64_t usual;            /* running mean of the words that an event uses */
+    uint64_t tenured_resident; /* words of each space that have been touched */
+    uint64_t young_resident;
     uint64_t copy_floor;  /* boxes below stay where they are */
+    uint64_t copy_start;  /* where the first copy will lie */
+    uint64_t *copy_space; /* where it is written */
     uint64_t copied;      /* words copied so far */
     uint64_t root_count;  /* slots visited */
     uint64_t room_calls;  /* NK_TINY: which call collects */
@@ -110,8 +116,11 @@ void nk_nursery_reset(struct nk_arena *arena);
 void nk_nursery_limit(struct nk_arena *arena, uint64_t bytes);
 
 /* Words: the most that were in use at once since the last reset; how many
- * there may be. */
+ * are in use; how many there may be. */
 uint64_t nk_nursery_peak(const struct nk_arena *arena);
+static inline uint64_t nk_nursery_used(const struct nk_arena *arena) {
+    return arena->tenured - arena->nursery_start + arena->top - arena->young_start;
+}
 uint64_t nk_nursery_room_max(const struct nk_arena *arena);
 
 /* Make sure that [words] can be bump-allocated; collects when they cannot,

@@ -98,7 +98,7 @@ static void allocate(uint64_t cells) {
 static void walk(uint64_t cells) {
     uint64_t sum = 0;
     for (uint64_t i = 0; i < cells; i++) {
-        uint64_t at = arena.nursery_start + i * NK_CELL_WORDS;
+        uint64_t at = arena.young_start + i * NK_CELL_WORDS;
         const struct nk_cell *cell = nk_cell_at(&arena, NK_CELL_TAG | at);
         sum += cell->head ^ cell->tail;
     }
