@@ -385,7 +385,7 @@ nk_status nk_memo_adopt(struct nk_machine *machine) {
 /* Where the nursery is crowded, keep what was used since the last thinning,
  * or nothing. In full collections only: a minor one frees no old nouns. */
 static void thin(struct table *table, const struct nk_arena *arena) {
-    uint64_t held = arena->top - arena->nursery_start;
+    uint64_t held = nk_nursery_used(arena);
     uint64_t room = nk_nursery_room_max(arena);
     if (held < room / CROWDED) return;
     bool all = held >= room / FULL;

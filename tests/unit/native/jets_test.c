@@ -787,7 +787,7 @@ static uint64_t evicted(void) {
 
 /* Collect where what is in use is 2/[halves] of the nursery. */
 static void collect_crowded(uint64_t halves) {
-    uint64_t used = (arena->top - arena->nursery_start) * 8;
+    uint64_t used = nk_nursery_used(arena) * 8;
     nk_nursery_limit(arena, used * halves / 2);
     nk_nursery_collect_full(arena);
     nk_nursery_limit(arena, UINT64_MAX);
