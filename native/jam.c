@@ -29,8 +29,10 @@
 #include "murmur.h"
 
 #define TABLE_MIN 64u /* slots that a small noun starts with */
-/* Buffers that outgrew this many bytes are freed when a small noun comes. */
+/* Before a use, buffers that outgrew this many bytes are freed; the output is
+ * allowed more. */
 #define KEPT_BYTES (4u << 20)
+#define KEPT_OUTPUT (16u << 20)
 #define HUGE_PAGE (2u << 20)
 
 struct entry {
@@ -106,8 +108,8 @@ static bool grow(void *array, size_t *capacity, size_t want, size_t size) {
     return true;
 }
 
-static void shrink(void *array, size_t *capacity, size_t size) {
-    if (*capacity * size <= KEPT_BYTES) return;
+static void shrink(void *array, size_t *capacity, size_t size, size_t kept) {
+    if (*capacity * size <= kept) return;
     void **place = array;
     free(*place);
     *place = NULL;
@@ -116,12 +118,14 @@ static void shrink(void *array, size_t *capacity, size_t size) {
 
 /* Before a use: drop what an exceptionally large noun left behind. */
 static void trim(struct nk_jammer *jammer) {
-    shrink(&jammer->bytes, &jammer->bytes_capacity, 1);
-    shrink(&jammer->entries, &jammer->entry_capacity, sizeof *jammer->entries);
-    shrink(&jammer->slots, &jammer->slot_capacity, sizeof *jammer->slots);
-    shrink(&jammer->todo, &jammer->todo_capacity, sizeof *jammer->todo);
-    shrink(&jammer->open, &jammer->open_capacity, sizeof *jammer->open);
-    shrink(&jammer->blocks, &jammer->block_capacity, sizeof *jammer->blocks);
+    shrink(&jammer->bytes, &jammer->bytes_capacity, 1, KEPT_OUTPUT);
+    shrink(&jammer->entries, &jammer->entry_capacity, sizeof *jammer->entries,
+           KEPT_BYTES);
+    shrink(&jammer->slots, &jammer->slot_capacity, sizeof *jammer->slots, KEPT_BYTES);
+    shrink(&jammer->todo, &jammer->todo_capacity, sizeof *jammer->todo, KEPT_BYTES);
+    shrink(&jammer->open, &jammer->open_capacity, sizeof *jammer->open, KEPT_BYTES);
+    shrink(&jammer->blocks, &jammer->block_capacity, sizeof *jammer->blocks,
+           KEPT_BYTES);
     jammer->entry_count = 0;
 }
 
@@ -184,16 +188,21 @@ static bool out_atom(struct nk_jammer *jammer, const struct nk_arena *arena,
     if (!out_room(jammer, width + 256)) return false;
     out_width(jammer, 0, 1, width);
     uint8_t *to = jammer->bytes + jammer->bytes_count;
-    uint64_t word = jammer->word;
     unsigned used = jammer->word_bits;
-    for (uint32_t i = 0; i + 1 < box->words; i++, to += 8) {
-        word |= box->data[i] << used;
+    size_t whole = box->words - 1u;
+    if (used == 0) {
+        memcpy(to, box->data, whole * 8);
+    } else if (whole > 0) {
+        uint64_t word = jammer->word | box->data[0] << used;
         memcpy(to, &word, 8);
-        word = used == 0 ? 0 : box->data[i] >> (64 - used);
+        for (size_t i = 1; i < whole; i++) {
+            word = box->data[i - 1] >> (64 - used) | box->data[i] << used;
+            memcpy(to + i * 8, &word, 8);
+        }
+        jammer->word = box->data[whole - 1] >> (64 - used);
     }
-    jammer->bytes_count = (size_t)(to - jammer->bytes);
-    jammer->word = word;
-    out(jammer, box->data[box->words - 1], (unsigned)((width - 1) % 64 + 1));
+    jammer->bytes_count += whole * 8;
+    out(jammer, box->data[whole], (unsigned)((width - 1) % 64 + 1));
     return true;
 }
 
@@ -521,7 +530,8 @@ nk_status nk_jam(struct nk_jammer *jammer, struct nk_arena *arena, nk_noun n,
                  const uint8_t **bytes, size_t *size) {
     trim(jammer);
     jammer->vain = 0;
-    (void)nk_mug(arena, n);
+    /* Mugs find what was met before; a lone atom meets nothing. */
+    if (nk_is_cell(n)) (void)nk_mug(arena, n);
     enum answer answer = jam(jammer, arena, n);
     if (answer == VAIN) {
         answer = represent(jammer, arena, n) ? jam(jammer, arena, n) : NO_MEMORY;
@@ -575,6 +585,24 @@ static uint64_t peek_count(const struct reader *reader, uint64_t at, unsigned co
     return count < 64 ? word & ((1ull << count) - 1) : word;
 }
 
+/* [count] words from the reader's place on, and then at least one bit more. */
+static void copy_words(const struct reader *reader, uint64_t *data, size_t count) {
+    const uint8_t *from = reader->bytes + reader->at / 8;
+    unsigned shift = (unsigned)(reader->at % 8);
+    if (shift == 0) {
+        memcpy(data, from, count * 8);
+        return;
+    }
+    uint64_t word, next;
+    for (size_t i = 0; i + 1 < count; i++) {
+        memcpy(&word, from + i * 8, 8);
+        memcpy(&next, from + i * 8 + 8, 8);
+        data[i] = word >> shift | next << (64 - shift);
+    }
+    if (count > 0)
+        data[count - 1] = peek_count(reader, reader->at + (count - 1) * 64, 64);
+}
+
 /* ---- cue ---- */
 
 static const char *const gone = "gone: the bits run out";
@@ -624,14 +652,13 @@ static nk_status cue_atom(struct reader *reader, struct nk_arena *arena,
     uint64_t left = reader->at < reader->bits ? reader->bits - reader->at : 0;
     uint64_t have = width < left ? width : left;
     size_t words = (size_t)((have + 63) / 64);
-    uint64_t *data = nk_atom_begin(arena, words);
+    uint64_t *data = nk_atom_begin_raw(arena, words);
     if (data == NULL) return NK_MEME;
-    uint64_t at = reader->at;
-    for (size_t i = 0; i + 1 < words; i++, at += 64) {
-        data[i] = peek_count(reader, at, 64);
-    }
     if (words > 0) {
-        data[words - 1] = peek_count(reader, at, (unsigned)((have - 1) % 64 + 1));
+        uint64_t last = (words - 1) * 64ull;
+        copy_words(reader, data, words - 1);
+        data[words - 1] =
+            peek_count(reader, reader->at + last, (unsigned)((have - 1) % 64 + 1));
     }
     *out_noun = nk_atom_finish(arena, data, words);
     reader->at += width;

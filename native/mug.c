@@ -1,14 +1,17 @@
 /* Mugs of byte strings, and the walk that fills in the mugs of a noun.
  * Twin: proto/mug.py.
  *
- * The walk keeps, for each cell above, its offset and the mug of its head
- * (0 while the head is being walked); so each cell is entered once. */
+ * The walk keeps the cells above, and says of each whether it has gone into
+ * its head. While it is in the tail, the cell's own mug holds the head's: only
+ * the walk can see that, since nothing below refers to a cell above. */
 #include "mug.h"
 
 #include <string.h>
 
 #include "murmur.h"
 #include "worklist.h"
+
+#define IN_HEAD 1ull /* in a pointer to a cell, which is aligned */
 
 static uint32_t hash_long(const uint8_t *bytes, size_t size, uint32_t seed) {
     uint32_t hash = seed, block;
@@ -56,37 +59,35 @@ static uint32_t mug_cell(struct nk_arena *arena, nk_noun n) {
     struct nk_worklist above;
     nk_worklist_open(&above);
     struct nk_cell *cell = nk_cell_at(arena, n);
-    uint32_t head, tail;
     for (;;) {
-        head = mug_shallow(arena, cell->head);
+        uint32_t head = mug_shallow(arena, cell->head);
         if (head == 0) {
-            nk_worklist_push(&above, (uint64_t)(uintptr_t)cell);
-            nk_worklist_push(&above, 0);
+            nk_worklist_push(&above, (uint64_t)(uintptr_t)cell | IN_HEAD);
             cell = nk_cell_at(arena, cell->head);
             continue;
         }
-        for (;;) {
-            tail = mug_shallow(arena, cell->tail);
-            if (tail == 0) break;
-        known:
-            cell->mug = nk_murmur_both(head, tail);
+        uint32_t tail = mug_shallow(arena, cell->tail);
+        while (tail != 0) {
             NK_CHECK((uint64_t)((uint64_t *)cell - arena->base) >= arena->home_end);
+            cell->mug = nk_murmur_both(head, tail);
             if (above.count == 0) {
                 uint32_t mug = cell->mug;
                 nk_worklist_close(&above);
                 return mug;
             }
             uint32_t below = cell->mug;
-            head = (uint32_t)nk_worklist_pop(&above);
-            cell = (struct nk_cell *)(uintptr_t)nk_worklist_pop(&above);
-            if (head != 0) {
+            uint64_t parent = nk_worklist_pop(&above);
+            cell = (struct nk_cell *)(uintptr_t)(parent & ~IN_HEAD);
+            if ((parent & IN_HEAD) != 0) {
+                head = below;
+                tail = mug_shallow(arena, cell->tail);
+            } else {
+                head = cell->mug;
                 tail = below;
-                goto known;
             }
-            head = below;
         }
+        cell->mug = head;
         nk_worklist_push(&above, (uint64_t)(uintptr_t)cell);
-        nk_worklist_push(&above, head);
         cell = nk_cell_at(arena, cell->tail);
     }
 }

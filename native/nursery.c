@@ -182,7 +182,7 @@ void nk_nursery_reset(struct nk_arena *arena) {
            (size_t)(arena->top - arena->young_start) * 8);
 #endif
     arena->usual = arena->usual - arena->usual / 8 + arena->peak / 8;
-    uint64_t keep = arena->usual > YOUNG_WORDS ? arena->usual : YOUNG_WORDS;
+    uint64_t keep = 2 * (arena->usual > YOUNG_WORDS ? arena->usual : YOUNG_WORDS);
     if (keep > KEEP_MAX) keep = KEEP_MAX;
     keep_only(arena, arena->nursery_start, &arena->tenured_resident, keep);
     keep_only(arena, arena->young_start, &arena->young_resident, keep);
@@ -387,14 +387,18 @@ void nk_nursery_collect_full(struct nk_arena *arena) {
 
 /* ---- atoms ---- */
 
-uint64_t *nk_atom_begin(struct nk_arena *arena, size_t words) {
+uint64_t *nk_atom_begin_raw(struct nk_arena *arena, size_t words) {
     uint64_t at = arena->top;
     uint64_t room = arena->limit > at ? arena->limit - at : 0;
     if (words >= room || words > NK_ATOM_WORDS_MAX) return NULL;
-    uint64_t *box = arena->base + at;
-    memset(box + 1, 0, words * 8);
     arena->top = at + 1 + words;
-    return box + 1;
+    return arena->base + at + 1;
+}
+
+uint64_t *nk_atom_begin(struct nk_arena *arena, size_t words) {
+    uint64_t *data = nk_atom_begin_raw(arena, words);
+    if (data != NULL) memset(data, 0, words * 8);
+    return data;
 }
 
 nk_noun nk_atom_finish(struct nk_arena *arena, uint64_t *data, size_t words) {
@@ -423,8 +427,9 @@ nk_noun nk_atom_from_bytes(struct nk_arena *arena, const void *bytes, size_t siz
         return nk_atom_from_u64(arena, value);
     }
     size_t words = (size + 7) / 8;
-    uint64_t *data = nk_atom_begin(arena, words);
+    uint64_t *data = nk_atom_begin_raw(arena, words);
     if (data == NULL) return NK_NONE;
+    data[words - 1] = 0;
     memcpy(data, from, size);
     return nk_atom_finish(arena, data, words);
 }

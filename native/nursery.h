@@ -194,8 +194,10 @@ static inline nk_noun nk_cons_try(struct nk_arena *arena, nk_noun head, nk_noun 
 /* An atom under construction: [words] zeroed data words to fill in, then
  * `nk_atom_finish`, which normalises (and gives the space back when the
  * value turns out direct). Nothing else may be allocated in between.
- * NULL when the hard limit is reached. */
+ * NULL when the hard limit is reached. The words of `nk_atom_begin_raw` are
+ * not zeroed: for who writes them all. */
 uint64_t *nk_atom_begin(struct nk_arena *arena, size_t words);
+uint64_t *nk_atom_begin_raw(struct nk_arena *arena, size_t words);
 nk_noun nk_atom_finish(struct nk_arena *arena, uint64_t *data, size_t words);
 
 /* The atom of [size] little-endian bytes; NK_NONE at the hard limit. */

@@ -32,10 +32,10 @@ static inline void nk_worklist_close(struct nk_worklist *list) {
 
 static inline void nk_worklist_grow(struct nk_worklist *list) {
     size_t capacity = list->capacity * 2;
-    uint64_t *items = malloc(capacity * sizeof *items);
+    bool was_local = list->items == list->local;
+    uint64_t *items = realloc(was_local ? NULL : list->items, capacity * sizeof *items);
     NK_ASSERT(items != NULL);
-    memcpy(items, list->items, list->count * sizeof *items);
-    nk_worklist_close(list);
+    if (was_local) memcpy(items, list->local, sizeof list->local);
     list->items = items;
     list->capacity = capacity;
 }
