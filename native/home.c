@@ -664,6 +664,10 @@ static const char *check_place(const struct nk_home *home, nk_noun n) {
     return nk_bit_get(page->bitmap, box) ? NULL : "a reachable box is free";
 }
 
+bool nk_home_holds(const struct nk_home *home, nk_noun n) {
+    return n == NK_NONE || nk_is_direct(n) || check_place(home, n) == NULL;
+}
+
 /* Boxes still to be looked at, and those that were. */
 struct check {
     struct nk_home *home;

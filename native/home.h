@@ -137,9 +137,13 @@ void nk_home_trace(struct nk_home *home, nk_root_visit visit, void *visiting);
  * `page_count` and the page contents. */
 void nk_home_adopt(struct nk_home *home);
 
-/* Debug oracle: walk every reachable box; check class, bitmap, mug, and
- * that children are home nouns. Returns NULL or what is wrong. At any
- * safepoint, also in the middle of a cycle. */
+/* Is there a box where [n] says? True of all that needs none. */
+bool nk_home_holds(const struct nk_home *home, nk_noun n);
+
+/* The oracle: walk every reachable box; check class, bitmap, mug, and that
+ * children are home nouns. Returns NULL or what is wrong. At any safepoint, also
+ * in the middle of a cycle. The pages' classes and runs have to be sound, their
+ * contents may be anything. */
 const char *nk_home_check(struct nk_home *home);
 
 #endif

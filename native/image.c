@@ -46,6 +46,7 @@ static nk_status read_ring(struct nk_image *image, char message[256]) {
                 i, super->format, super->page_size, NK_IMAGE_FORMAT, NK_PAGE_SIZE);
             return NK_BAD;
         }
+        if (super->generation == 0 || super->generation == UINT64_MAX) continue;
         image->ring[i] = RING_GOOD;
         if (super->generation > image->newest) image->newest = super->generation;
     }
@@ -184,6 +185,31 @@ static bool take_directory(struct generation *g, uint64_t index, const void *slo
     return true;
 }
 
+/* Checksums say that an entry is as it was written, not that we wrote it. What
+ * home relies on is looked at: a class, no box beyond the page, and behind the
+ * head of a run as many tails as it says ([tails]: of the run so far). */
+static bool is_sound(const struct entry *entry, uint64_t page, uint64_t page_count,
+                     uint32_t *tails) {
+    uint32_t class = entry->class_index;
+    bool in_run = *tails > 0;
+    if ((entry->slot == 0) != (class == NK_CLASS_FREE)) return false;
+    if ((class == NK_CLASS_TAIL) != in_run) return false;
+    if (in_run) *tails -= 1;
+    if (class == NK_CLASS_FREE || class == NK_CLASS_TAIL) return true;
+    if (page == 0) return false;
+    if (class == NK_CLASS_LARGE) {
+        if (entry->run_pages == 0 || entry->run_pages > page_count - page) return false;
+        *tails = entry->run_pages - 1;
+        return true;
+    }
+    if (class >= nk_class_count) return false;
+    for (uint64_t box = NK_PAGE_WORDS / nk_class_words[class]; box < NK_PAGE_BOXES_MAX;
+         box++) {
+        if (entry->bitmap[box / 64] >> box % 64 & 1) return false;
+    }
+    return true;
+}
+
 static bool take_table(struct generation *g, uint64_t index, const void *slot,
                        struct nk_page *pages) {
     const struct table *table = slot;
@@ -191,14 +217,14 @@ static bool take_table(struct generation *g, uint64_t index, const void *slot,
     if (count > ENTRIES_PER_TABLE) count = ENTRIES_PER_TABLE;
     for (uint64_t i = 0; i < count; i++) {
         const struct entry *entry = &table->entries[i];
-        if ((entry->slot == 0) != (entry->class_index == NK_CLASS_FREE)) return false;
+        if (!is_sound(entry, first + i, g->page_count, &g->tails)) return false;
         if (entry->slot != 0 && !use_slot(g, entry->slot)) return false;
         g->slots[first + i] = entry->slot;
         g->sums[first + i] = entry->sum;
         if (pages == NULL) continue;
         struct nk_page *page = &pages[first + i];
         page->class_index = entry->class_index;
-        page->flags = entry->flags;
+        page->flags = 0; /* all of them are of the process that wrote it */
         page->free_count = entry->free_count;
         page->run_pages = entry->run_pages;
         memcpy(page->bitmap, entry->bitmap, sizeof page->bitmap);
@@ -413,6 +439,9 @@ static void empty_home(struct nk_image *image, struct nk_home *home, uint64_t pa
         (void)madvise(want, pages * NK_PAGE_SIZE, MADV_NOHUGEPAGE);
     }
     memset(home->pages, 0, pages * sizeof *home->pages);
+    memset(home->roots, 0xff, sizeof home->roots); /* NK_NONE */
+    home->page_count = 1;
+    nk_home_adopt(home);
     free(image->shown);
     image->shown = NULL;
     image->shown_count = 0;
@@ -429,6 +458,15 @@ static void describe(const struct nk_image *image, const struct super *super,
     info->identity = super->identity;
 }
 
+/* Does what was loaded fit together? All of it, to the last noun, only where
+ * it is to be verified. NULL, or what is wrong. */
+static const char *home_fault(struct nk_home *home, bool verify) {
+    for (unsigned i = 0; i < NK_ROOT_COUNT; i++) {
+        if (!nk_home_holds(home, home->roots[i])) return "a root is no noun";
+    }
+    return verify ? nk_home_check(home) : NULL;
+}
+
 static nk_status try_load(struct nk_image *image, struct nk_home *home,
                           const struct super *super, bool verify, char message[256]) {
     struct generation g;
@@ -443,16 +481,24 @@ static nk_status try_load(struct nk_image *image, struct nk_home *home,
     status = nk_image_generation_read(image, super, &g, home->pages, message);
     if (status == NK_OK && verify) status = generation_verify(image, &g, message);
     if (status == NK_OK) status = fill_home(image, home, &g, message);
+    if (status == NK_OK) {
+        home->page_count = pages;
+        memcpy(home->roots, super->roots, sizeof super->roots);
+        nk_home_adopt(home);
+        const char *fault = home_fault(home, verify);
+        if (fault != NULL) {
+            say(message, "generation %llu does not fit together: %s",
+                (unsigned long long)super->generation, fault);
+            status = NK_BAD;
+        }
+    }
     if (status != NK_OK) {
         empty_home(image, home, pages);
         generation_free(&g);
         return status;
     }
     image->base = g;
-    home->page_count = pages;
-    memcpy(home->roots, super->roots, sizeof super->roots);
     clear_dirty(home, pages);
-    nk_home_adopt(home);
     atomic_store(&image->verify, verify ? NK_VERIFY_GOOD : NK_VERIFY_NONE);
     return NK_OK;
 }

@@ -71,11 +71,12 @@ int nk_image_fd(const struct nk_image *image);
 /* Find the newest good generation with event <= [event_max] and load it
  * into [home] (which is empty). NK_OK with info->good == 0: nothing usable,
  * home stays empty; the message is "" only if the image is new. [verify]:
- * check every data page's checksum before use; done in any case where
- * something newer had to be refused. NK_MEME: home's limit is too low for it.
- * At most once per open image, unless nothing usable was found. Give a lower
- * [event_max] to go back to an older generation: the next save then destroys
- * the newer ones. */
+ * check every data page's checksum before use, and then that every noun fits
+ * (nk_home_check); done in any case where something newer had to be refused.
+ * Without it, pages and roots fit, and nouns are trusted. NK_MEME: home's limit
+ * is too low for it. At most once per open image, unless nothing usable was
+ * found. Give a lower [event_max] to go back to an older generation: the next
+ * save then destroys the newer ones. */
 nk_status nk_image_load(struct nk_image *image, struct nk_home *home,
                         uint64_t event_max, bool verify, struct nk_image_info *info);
 

@@ -1,5 +1,5 @@
 /* The image's inside, shared by image.c (open, load, verify, check) and
- * image_save.c. Nobody else includes it.
+ * image_save.c. Nobody else includes it, but the fuzzer that forges images.
  */
 #ifndef NK_IMAGE_INSIDE_H
 #define NK_IMAGE_INSIDE_H
@@ -154,6 +154,7 @@ struct generation {
     uint64_t directory_count;
     struct ref *directories;
     struct bits used; /* slots */
+    uint32_t tails;   /* while it is read: pages that a run still lacks */
 };
 
 enum ring_state { RING_EMPTY, RING_BAD, RING_GOOD };

@@ -87,7 +87,19 @@ def serf() -> Iterator[bytes]:
     yield b"\0" + _command(1 + 8, row) + upkeep
 
 
-SEEDS = {"cue": cue, "codec": codec, "serf": serf}
+def image() -> Iterator[bytes]:
+    """Edits [what how index at value]; `how` & 3 is the value's width."""
+    for flags in (1, 2, 3, 7):
+        yield bytes([flags])
+        for what in range(8):
+            for at in (0, 3, 8, 88):
+                for how in (3, 5):
+                    value = (1 << (how & 3)) * b"\2"
+                    place = at.to_bytes(2, "little")
+                    yield bytes([flags, what, how, at % 7]) + place + value
+
+
+SEEDS = {"cue": cue, "codec": codec, "image": image, "serf": serf}
 
 
 def write(folder: Path) -> None:

@@ -236,6 +236,18 @@ static void put(struct nk_buffer *buffer, const uint64_t *numbers, size_t count,
     nk_buffer_put(buffer, bytes.data, bytes.size);
 }
 
+/* Records as they come; but all of request 1, which can be interrupted. */
+static void put_raw(struct nk_buffer *buffer, struct input bytes) {
+    const uint64_t request = 1;
+    uint64_t size;
+    nk_buffer_put(buffer, bytes.data, bytes.size);
+    for (uint64_t at = 0; at + 24 <= bytes.size; at += 24 + size) {
+        memcpy(buffer->data + at, &request, sizeof request);
+        memcpy(&size, buffer->data + at + 16, sizeof size);
+        if (size > bytes.size) return;
+    }
+}
+
 static void step(nk_serf *serf, uint64_t what, struct input bytes) {
     struct nk_buffer records = {0};
     uint64_t before, after;
@@ -258,7 +270,7 @@ static void step(nk_serf *serf, uint64_t what, struct input bytes) {
         break;
     case 4: /* two, in one frame */
         put(&records, (uint64_t[]){1, DEADLINE_MS, first.size}, 3, first);
-        put(&records, (uint64_t[]){2, DEADLINE_MS, half.size}, 3, half);
+        put(&records, (uint64_t[]){1, DEADLINE_MS, half.size}, 3, half);
         work(serf, (struct input){records.data, records.size});
         break;
     case 5: /* a row, of any mug */
