@@ -1,34 +1,74 @@
-/* Layer qua: text. Only what is exact is here; the rest declines. */
-#include "sample.h"
-
+/* Layer qua: atoms as text (scot, scow). Reading them is scan.c.
+ *
+ * Two letters of an aura choose the form; what has none is 0x and hex digits.
+ * Declined: floats, @uc, code points beyond ASCII in @c, bytes that are not
+ * UTF-8 in @t, dates of more than 128 bits. Crashes: control characters in
+ * @t. Kelvins: see nk_text_kelvin. */
 #include <gmp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "../cord.h"
+#include "aura.h"
+#include "names.h"
 
-/* Decimal digits, a dot before every group of three but the first. The
- * digits come in GMP's own values 0..9. */
-static nk_noun tape_of_digits(struct nk_arena *arena, const unsigned char *digits,
-                              size_t count) {
-    nk_noun tape = 0;
-    for (size_t i = 0; i < count && tape != NK_NONE; i++) {
-        if (i > 0 && i % 3 == 0) tape = nk_cons_try(arena, '.', tape);
-        if (tape == NK_NONE) break;
-        tape = nk_cons_try(arena, '0' + (nk_noun)digits[count - 1 - i], tape);
+/* What was written so far. */
+struct text {
+    unsigned char *data;
+    size_t count, capacity;
+};
+
+static void put(struct text *text, unsigned c) {
+    if (text->count == text->capacity) {
+        text->capacity = text->capacity * 2 + 64;
+        text->data = realloc(text->data, text->capacity);
+        NK_ASSERT(text->data != NULL);
     }
-    return tape;
+    text->data[text->count++] = (unsigned char)c;
 }
 
-/* ++  scow: of [%ud number]; other auras decline. */
-static nk_status jet_scow(struct nk_machine *machine, nk_noun core, nk_noun *product) {
-    struct nk_arena *arena = &machine->arena;
-    nk_noun aura, number;
-    if (!nk_sample_atoms(machine, core, &aura, &number)) return NK_PUNT;
-    if (aura != NK_CORD_2('u', 'd')) return NK_PUNT;
-    uint64_t scratch;
-    struct nk_words words = nk_atom_words(arena, number, &scratch);
-    if (words.count == 0) return nk_answer(nk_cons_try(arena, '0', 0), product);
+static void put_all(struct text *text, const char *characters, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        put(text, (unsigned char)characters[i]);
+}
+
+static void put_u64(struct text *text, uint64_t value, int width) {
+    char digits[24];
+    int count =
+        snprintf(digits, sizeof digits, "%0*llu", width, (unsigned long long)value);
+    put_all(text, digits, (size_t)count);
+}
+
+/* ---- numbers ---- */
+
+/* [group]: a dot before every so many digits, counted from the end; 0: none. */
+static void put_digit(struct text *text, unsigned char digit, size_t left,
+                      size_t group) {
+    static const char digits[] =
+        "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-~";
+    put(text, (unsigned char)digits[digit]);
+    if (group != 0 && left != 0 && left % group == 0) put(text, '.');
+}
+
+/* In base 2^bits; 0 has one digit. */
+static void put_power(struct text *text, struct nk_words words, unsigned bits,
+                      size_t group) {
+    size_t size = words.count * 64;
+    if (size > 0) size -= (size_t)__builtin_clzll(words.data[words.count - 1]);
+    size_t count = size == 0 ? 1 : (size + bits - 1) / bits;
+    for (size_t i = count; i-- > 0;) {
+        uint64_t digit[1] = {0};
+        nk_bits_copy(digit, 0, words, (uint64_t)i * bits, bits);
+        put_digit(text, (unsigned char)digit[0], i, group);
+    }
+}
+
+static void put_decimal(struct text *text, struct nk_words words, size_t group) {
+    if (words.count == 0) {
+        put(text, '0');
+        return;
+    }
     /* mpn_get_str destroys its input and may write one digit more. */
     mp_limb_t *copy = malloc(words.count * sizeof *copy);
     unsigned char *digits = malloc(words.count * 20 + 2);
@@ -37,10 +77,325 @@ static nk_status jet_scow(struct nk_machine *machine, nk_noun core, nk_noun *pro
     size_t count = mpn_get_str(digits, 10, copy, (mp_size_t)words.count), zeros = 0;
     while (zeros + 1 < count && digits[zeros] == 0)
         zeros++;
-    nk_noun tape = tape_of_digits(arena, digits + zeros, count - zeros);
+    for (size_t i = zeros; i < count; i++)
+        put_digit(text, digits[i], count - 1 - i, group);
     free(copy);
     free(digits);
-    return nk_answer(tape, product);
 }
 
-const struct nk_arm nk_arms_text[] = {NK_ARM("qua/scow", jet_scow), NK_ARMS_END};
+/* The default: 0x and digits without dots. */
+static nk_status put_plain(struct text *text, struct nk_words words) {
+    put_all(text, "0x", 2);
+    put_power(text, words, 4, 0);
+    return NK_OK;
+}
+
+/* @u: [form] is the aura's second letter. */
+static nk_status put_unsigned(struct text *text, unsigned char form,
+                              struct nk_words words) {
+    if (form == 'c') return NK_PUNT;
+    const char *prefix = form == 'b'   ? "0b"
+                         : form == 'i' ? "0i"
+                         : form == 'x' ? "0x"
+                         : form == 'v' ? "0v"
+                         : form == 'w' ? "0w"
+                                       : "";
+    put_all(text, prefix, strlen(prefix));
+    if (form == 'b')
+        put_power(text, words, 1, 4);
+    else if (form == 'x')
+        put_power(text, words, 4, 4);
+    else if (form == 'v')
+        put_power(text, words, 5, 5);
+    else if (form == 'w')
+        put_power(text, words, 6, 5);
+    else
+        put_decimal(text, words, form == 'i' ? 0 : 3);
+    return NK_OK;
+}
+
+/* @s: -- or -, and the magnitude as @u. */
+static nk_status put_signed(struct text *text, struct nk_arena *arena,
+                            unsigned char form, nk_noun atom) {
+    bool minus = (nk_is_direct(atom) ? atom : nk_atom_at(arena, atom)->data[0]) & 1;
+    nk_noun size;
+    nk_status status = nk_atom_cut(arena, atom, 1, UINT64_MAX, &size);
+    if (status == NK_OK && minus) status = nk_atom_increment(arena, size, &size);
+    if (status != NK_OK) return status;
+    uint64_t scratch;
+    put_all(text, "--", minus ? 1 : 2);
+    return put_unsigned(text, form, nk_atom_words(arena, size, &scratch));
+}
+
+/* @if: four bytes; @is: eight pieces of sixteen bits. */
+static nk_status put_address(struct text *text, unsigned char form,
+                             struct nk_words words) {
+    if (form != 'f' && form != 's') return put_plain(text, words);
+    unsigned count = form == 'f' ? 4 : 8, bits = form == 'f' ? 8 : 16;
+    for (unsigned i = count; i-- > 0;) {
+        uint64_t piece[1] = {0};
+        char digits[8];
+        nk_bits_copy(piece, 0, words, (uint64_t)i * bits, bits);
+        int size = snprintf(digits, sizeof digits, form == 'f' ? ".%u" : ".%x",
+                            (unsigned)piece[0]);
+        put_all(text, digits, (size_t)size);
+    }
+    return NK_OK;
+}
+
+/* ---- time ---- */
+
+/* The 64 bits below a second: dots and four hex digits each, as far as any
+ * are not zero. */
+static void put_fraction(struct text *text, uint64_t fraction) {
+    if (fraction != 0) put(text, '.');
+    for (; fraction != 0; fraction <<= 16) {
+        char digits[8];
+        (void)snprintf(digits, sizeof digits, ".%04x", (unsigned)(fraction >> 48));
+        put_all(text, digits, 5);
+    }
+}
+
+/* @dr. */
+static void put_span(struct text *text, uint64_t seconds, uint64_t fraction) {
+    static const char names[] = "dhms";
+    uint64_t parts[] = {seconds / 86400, seconds / 3600 % 24, seconds / 60 % 60,
+                        seconds % 60};
+    char before = '~';
+    for (size_t i = 0; i < 4; i++) {
+        if (parts[i] == 0) continue;
+        put(text, (unsigned char)before);
+        put(text, (unsigned char)names[i]);
+        put_u64(text, parts[i], 1);
+        before = '.';
+    }
+    if (seconds == 0) put_all(text, "~s0", 3);
+    put_fraction(text, fraction);
+}
+
+/* @da. */
+static nk_status put_date(struct text *text, nk_noun kelvin, uint64_t seconds,
+                          uint64_t fraction) {
+    struct nk_date date = nk_date_of(seconds / 86400);
+    int width = 1;
+    if (date.month < 10 || date.day < 10) {
+        /* With the months' and days' zeros: as of 135. In between: who knows. */
+        if (kelvin != 135 && kelvin != 138) return NK_PUNT;
+        if (kelvin == 135) width = 2;
+    }
+    bool past = date.year > NK_YEAR_ZERO;
+    put(text, '~');
+    put_u64(text, past ? date.year - NK_YEAR_ZERO : NK_YEAR_ZERO - date.year + 1, 1);
+    if (!past) put(text, '-');
+    put(text, '.');
+    put_u64(text, date.month, width);
+    put(text, '.');
+    put_u64(text, date.day, width);
+    uint64_t of_day = seconds % 86400;
+    if (of_day != 0 || fraction != 0) {
+        put_all(text, "..", 2);
+        put_u64(text, of_day / 3600, 2);
+        put(text, '.');
+        put_u64(text, of_day / 60 % 60, 2);
+        put(text, '.');
+        put_u64(text, of_day % 60, 2);
+    }
+    put_fraction(text, fraction);
+    return NK_OK;
+}
+
+/* ---- names ---- */
+
+static void put_syllable(struct text *text, bool prefix, unsigned byte) {
+    put_all(text, nk_syllable(prefix, byte), 3);
+}
+
+/* @p: two syllables for sixteen bits, two dashes between groups of four. */
+static void put_ship(struct text *text, struct nk_words words) {
+    uint64_t low = words.count == 0 ? 0 : words.data[0];
+    if (words.count <= 1) {
+        low = nk_ship_conceal(low);
+        words = (struct nk_words){&low, 1};
+    }
+    put(text, '~');
+    if (words.count == 1 && low < 256) {
+        put_syllable(text, false, (unsigned)low);
+        return;
+    }
+    bool first = true;
+    for (size_t i = words.count * 4; i-- > 0;) {
+        unsigned piece = (unsigned)(words.data[i / 4] >> (i % 4 * 16)) & 0xffff;
+        if (first && piece == 0) continue;
+        if (!first) put_all(text, "--", i % 4 == 3 ? 2 : 1);
+        first = false;
+        put_syllable(text, true, piece >> 8);
+        put_syllable(text, false, piece & 0xff);
+    }
+}
+
+/* @q: bytes, from the highest; a suffix stands for each even one. */
+static void put_phonetic(struct text *text, struct nk_words words) {
+    size_t count = words.count * 8;
+    while (count > 1 &&
+           (words.data[(count - 1) / 8] >> ((count - 1) % 8 * 8) & 0xff) == 0)
+        count--;
+    put_all(text, ".~", 2);
+    if (count == 0) put_syllable(text, false, 0);
+    for (size_t i = count; i-- > 0;) {
+        put_syllable(text, i % 2 != 0,
+                     (unsigned)(words.data[i / 8] >> (i % 8 * 8)) & 0xff);
+        if (i % 2 == 0 && i != 0) put(text, '-');
+    }
+}
+
+/* ---- text ---- */
+
+/* The character at [*at], which moves on. NK_EXIT for control characters,
+ * NK_PUNT for what is not UTF-8 in its shortest form. */
+static nk_status next_character(const unsigned char *bytes, size_t count, size_t *at,
+                                uint32_t *character) {
+    unsigned char first = bytes[(*at)++];
+    *character = first;
+    if (first < 0x80) return first >= 32 || first == '\n' ? NK_OK : NK_EXIT;
+    static const uint32_t least[] = {0x80, 0x800, 0x10000};
+    size_t more = first < 0xe0 ? 1 : first < 0xf0 ? 2 : 3;
+    if (first < 0xc0 || first >= 0xf8 || more > count - *at) return NK_PUNT;
+    uint32_t value = first & (0x3fu >> more);
+    for (size_t i = 0; i < more; i++) {
+        if (bytes[*at] >> 6 != 2) return NK_PUNT;
+        value = value << 6 | (bytes[(*at)++] & 0x3f);
+    }
+    *character = value;
+    return value < least[more - 1] ? NK_PUNT : NK_OK;
+}
+
+/* ++  wood: letters, digits and dashes as they are; a dot for a space; the
+ * rest behind a tilde. */
+static nk_status put_wood(struct text *text, const unsigned char *bytes, size_t count) {
+    for (size_t at = 0; at < count;) {
+        uint32_t c;
+        nk_status status = next_character(bytes, count, &at, &c);
+        if (status != NK_OK) return status;
+        if ((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-') {
+            put(text, c);
+        } else if (c == ' ') {
+            put(text, '.');
+        } else {
+            char escape[16];
+            int size = c == '.' || c == '~'
+                           ? snprintf(escape, sizeof escape, "~%c", (char)c)
+                           : snprintf(escape, sizeof escape, "~%x.", (unsigned)c);
+            put_all(text, escape, (size_t)size);
+        }
+    }
+    return NK_OK;
+}
+
+static nk_status put_text(struct text *text, const unsigned char *aura,
+                          const unsigned char *bytes, size_t count) {
+    if (aura[1] != 'a') {
+        put_all(text, "~~", 2);
+        return put_wood(text, bytes, count);
+    }
+    if (aura[2] != 's') put_all(text, "~.", 2);
+    for (size_t i = 0; i < count; i++)
+        put(text, bytes[i]);
+    return NK_OK;
+}
+
+/* @c: a single character. */
+static nk_status put_character(struct text *text, nk_noun atom) {
+    if (atom >= 0x80) return NK_PUNT;
+    unsigned char byte = (unsigned char)atom;
+    put_all(text, "~-", 2);
+    return put_wood(text, &byte, byte != 0);
+}
+
+/* ---- scot and scow ---- */
+
+static nk_status render(struct text *text, struct nk_arena *arena, nk_noun kelvin,
+                        nk_noun aura_atom, nk_noun atom) {
+    unsigned char aura[3];
+    uint64_t scratch;
+    struct nk_words words = nk_atom_words(arena, atom, &scratch);
+    nk_atom_read(arena, aura_atom, aura, sizeof aura);
+    switch (aura[0]) {
+    case 'c':
+        return put_character(text, atom);
+    case 'd':
+        if (aura[1] != 'a' && aura[1] != 'r') return put_plain(text, words);
+        if (words.count > 2) return NK_PUNT;
+        uint64_t fraction = words.count == 0 ? 0 : words.data[0];
+        uint64_t seconds = words.count < 2 ? 0 : words.data[1];
+        if (aura[1] == 'a') return put_date(text, kelvin, seconds, fraction);
+        put_span(text, seconds, fraction);
+        return NK_OK;
+    case 'f':
+        if (atom > 1) return put_plain(text, words);
+        put_all(text, atom == 0 ? ".y" : ".n", 2);
+        return NK_OK;
+    case 'i':
+        return put_address(text, aura[1], words);
+    case 'n':
+        put(text, '~');
+        return NK_OK;
+    case 'p':
+        put_ship(text, words);
+        return NK_OK;
+    case 'q':
+        put_phonetic(text, words);
+        return NK_OK;
+    case 'r':
+        if (aura[1] != 0 && strchr("dhqs", aura[1]) != NULL) return NK_PUNT;
+        return put_plain(text, words);
+    case 's':
+        return put_signed(text, arena, aura[1], atom);
+    case 't':
+        return put_text(text, aura, (const unsigned char *)words.data,
+                        nk_atom_size(arena, atom));
+    case 'u':
+        return put_unsigned(text, aura[1], words);
+    default:
+        return put_plain(text, words);
+    }
+}
+
+static nk_noun tape_of(struct nk_arena *arena, const struct text *text) {
+    nk_noun tape = 0;
+    for (size_t i = text->count; i-- > 0 && tape != NK_NONE;)
+        tape = nk_cons_try(arena, text->data[i], tape);
+    return tape;
+}
+
+/* ++  rap leaves out what is zero. */
+static nk_noun cord_of(struct nk_arena *arena, struct text *text) {
+    size_t count = 0;
+    for (size_t i = 0; i < text->count; i++) {
+        if (text->data[i] != 0) text->data[count++] = text->data[i];
+    }
+    return nk_atom_from_bytes(arena, text->data, count);
+}
+
+static nk_status print(struct nk_machine *machine, nk_noun core, bool tape,
+                       nk_noun *product) {
+    struct nk_arena *arena = &machine->arena;
+    nk_noun aura, atom, kelvin = nk_text_kelvin(machine, core);
+    if (kelvin == 0 || !nk_sample_atoms(machine, core, &aura, &atom)) return NK_PUNT;
+    struct text text = {NULL, 0, 0};
+    nk_status status = render(&text, arena, kelvin, aura, atom);
+    if (status == NK_OK) {
+        status =
+            nk_answer(tape ? tape_of(arena, &text) : cord_of(arena, &text), product);
+    }
+    free(text.data);
+    return status;
+}
+static nk_status jet_scot(struct nk_machine *machine, nk_noun core, nk_noun *product) {
+    return print(machine, core, false, product);
+}
+static nk_status jet_scow(struct nk_machine *machine, nk_noun core, nk_noun *product) {
+    return print(machine, core, true, product);
+}
+
+const struct nk_arm nk_arms_text[] = {NK_ARM("qua/scot", jet_scot),
+                                      NK_ARM("qua/scow", jet_scow), NK_ARMS_END};

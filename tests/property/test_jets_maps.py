@@ -8,6 +8,7 @@ least by mor for a root, and knows nothing of how put, del and uni go about it.
 from __future__ import annotations
 
 import hashlib
+import random
 from functools import cmp_to_key
 
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from proto.mug import mug
-from proto.noun import Cell, Noun, noun
+from proto.noun import Cell, Noun, noun, slot
 from tests.support.jets import CRASH, PUNT, Jets, real_kernel
 
 FEW = settings(
@@ -138,6 +139,107 @@ def test_what_is_no_tree_declines(jets: Jets) -> None:
     assert jets("two/by/uni", deep, deep) == PUNT
 
 
+@FEW
+@given(key_lists, key_lists, keys)
+def test_sets_as_wholes(
+    jets: Jets, some: list[Noun], more: list[Noun], key: Noun
+) -> None:
+    door, sample = set_of(some), set_of(more)
+    both = [one for one in some if one in more]
+    assert jets("two/in/int", sample, door) == set_of(both)
+    rest = [one for one in some if one not in more]
+    assert jets("two/in/dif", sample, door) == set_of(rest)
+    left = [one for one in some if one != key and gor(one, key)]
+    right = [one for one in some if one != key and not gor(one, key)]
+    assert jets("two/in/bif", key, door) == Cell(set_of(left), set_of(right))
+    assert jets("two/in/apt", noun(0, 0), door) == 0
+
+
+@FEW
+@given(pair_lists, pair_lists, keys)
+def test_maps_as_wholes(
+    jets: Jets,
+    some: list[tuple[Noun, Noun]],
+    more: list[tuple[Noun, Noun]],
+    key: Noun,
+) -> None:
+    door, sample = map_of(some), map_of(more)
+    both = [pair for pair in more if pair[0] in dict(some)]
+    assert jets("two/by/int", sample, door) == map_of(both)
+    rest = [pair for pair in some if pair[0] not in dict(more)]
+    assert jets("two/by/dif", sample, door) == map_of(rest)
+    left = [pair for pair in some if pair[0] != key and gor(pair[0], key)]
+    right = [pair for pair in some if pair[0] != key and not gor(pair[0], key)]
+    assert jets("two/by/bif", key, door) == Cell(map_of(left), map_of(right))
+    assert jets("two/by/apt", noun(0, 0), door) == 0
+
+
+def loose_tree(dice: random.Random, size: int, pairs: bool) -> Noun:
+    """A tree in any order; of equal keys often."""
+    if size == 0:
+        return 0
+    left = dice.randrange(size)
+    key = dice.randrange(12)
+    return noun(
+        (key, dice.randrange(3)) if pairs else key,
+        loose_tree(dice, left, pairs),
+        loose_tree(dice, size - 1 - left, pairs),
+    )
+
+
+def is_apt(tree: Noun, pairs: bool) -> bool:
+    """Is it the one treap of what it holds?"""
+    held: dict[Noun, Noun] = {}
+    todo, count = [tree], 0
+    while todo:
+        node = todo.pop()
+        if isinstance(node, Cell):
+            item = node.head
+            held[slot(item, 2) if pairs else item] = item
+            todo += [slot(node, 6), slot(node, 7)]
+            count += 1
+    return count == len(held) and treap(held) == tree
+
+
+def test_apt(jets: Jets) -> None:
+    dice, seen = random.Random(5), set()
+    for _ in range(2000):
+        pairs = dice.random() < 0.5
+        tree = loose_tree(dice, dice.randrange(5), pairs)
+        want = is_apt(tree, pairs)
+        seen.add(want)
+        path = f"two/{'by' if pairs else 'in'}/apt"
+        assert jets(path, noun(0, 0), tree) == (0 if want else 1)
+    assert seen == {True, False}
+    # Bounds: what a key must be before, and after.
+    one = set_of([5])
+    for bound in range(12):
+        before, after = (gor(5, bound), gor(bound, 5)) if bound != 5 else (False, False)
+        assert jets("two/in/apt", noun((0, bound), 0), one) == (0 if before else 1)
+        assert jets("two/in/apt", noun(0, 0, bound), one) == (0 if after else 1)
+
+
+def test_what_is_no_tree_declines_as_a_whole(jets: Jets) -> None:
+    good = set_of([1, 2, 3])
+    for bad in (5, noun(1, 2), noun((1, 2), 3)):
+        for door in ("in", "by"):
+            assert jets(f"two/{door}/apt", noun(0, 0), bad) == PUNT
+            assert jets(f"two/{door}/bif", 9, bad) == PUNT
+            for arm in ("dif", "int"):
+                assert jets(f"two/{door}/{arm}", good, bad) == PUNT
+                assert jets(f"two/{door}/{arm}", bad, good) == PUNT
+    for arm in ("apt", "bif", "dif", "int"):
+        assert jets(f"two/by/{arm}", noun(0, 0), noun(7, 0, 0)) == PUNT
+    for state in (5, noun(5, 0), noun(0, 5)):
+        assert jets("two/in/apt", state, 0) == PUNT
+    deep: Noun = 0
+    for _ in range(600):
+        deep = noun((1, 1), deep, deep)
+    assert jets("two/by/apt", noun(0, 0), deep) == 1
+    assert jets("two/by/dif", deep, deep) == PUNT
+    assert jets("two/by/int", deep, deep) == PUNT
+
+
 # --- digests -----------------------------------------------------------------
 
 texts = st.binary(max_size=300)
@@ -238,6 +340,19 @@ def test_jets_agree_with_a_real_kernel(jets: Jets) -> None:
         assert got == kernel(f"two/by/{path}", [0, 8, 9], tree)
     got = [jets("two/by/uni", map_of([(3, 1), (60, 1)]), tree)]
     assert got == kernel("two/by/uni", [map_of([(3, 1), (60, 1)])], tree)
+    dice = random.Random(8)
+    for door in ("in", "by"):
+        trees = [loose_tree(dice, dice.randrange(9), door == "by") for _ in range(60)]
+        trees.append(set_of([1, 5, 7]) if door == "in" else map_of(pairs))
+        twos = [(tree, dice.choice(trees)) for tree in trees for _ in range(4)]
+        marks = [(tree, dice.randrange(14)) for tree in trees for _ in range(4)]
+        bounds: list[Noun] = [noun(0, 0), noun((0, 4), 0), noun(0, 0, 7)]
+        checks = [(tree, bound) for tree in trees for bound in bounds]
+        arms = {"dif": twos, "int": twos, "uni": twos, "bif": marks, "apt": checks}
+        for arm, cases in arms.items():
+            path = f"two/{door}/{arm}"
+            got = [jets(path, sample, tree) for tree, sample in cases]
+            assert got == kernel.in_doors(path, cases), path
     digests: list[Noun] = [noun(0, 0), noun(3, 0x636261), noun(70, 5)]
     for path in ("tri/shay", "tri/shal"):
         assert [jets(path, d) for d in digests] == kernel(path, digests)

@@ -41,7 +41,8 @@ def _hint(name: Noun, parent: Noun, body: Noun) -> Noun:
 class Jets:
     """Jets by path."""
 
-    def __init__(self) -> None:
+    def __init__(self, kelvin: int = 138) -> None:
+        self.kelvin = kelvin
         self.engine = Engine(home_size=1 << 26, nursery_size=1 << 28)
         self._gates: dict[tuple[str, Noun], Noun] = {}
 
@@ -55,7 +56,8 @@ class Jets:
     def gate(self, path: str, sample: Noun = 0, door: Noun = 0) -> Noun:
         """The formula that makes and registers the gate, and all above it."""
         *above, name = path.split("/")
-        formula = _hint(noun("k", 138), noun(1, 0), noun((1, 0, 0), 1, 138))
+        name_of_root, root = noun("k", self.kelvin), noun((1, 0, 0), 1, self.kelvin)
+        formula = _hint(name_of_root, noun(1, 0), root)
         for at, layer in enumerate(above):
             if layer in LAYERS:
                 core = noun((1, 0, at + 1), 0, 1)
@@ -75,10 +77,13 @@ class Kernel:
         made = self.engine.nock(jam(Cell(cue(data), noun(9, 2, 0, 1))), True)
         assert not isinstance(made, Crashed)
         self._layers = _layers(cue(made.jam))[: len(LAYERS)]
-        self._gates: dict[tuple[str, Noun], Noun] = {}
+        self._gates: dict[tuple[str, Noun | None], Noun] = {}
 
-    def __call__(self, path: str, samples: list[Noun], door: Noun = 0) -> list[Noun]:
-        """The products of the arm's own Nock, or CRASH."""
+    def __call__(
+        self, path: str, samples: list[Noun], door: Noun | None = None
+    ) -> list[Noun]:
+        """The products of the arm's own Nock, or CRASH. `door`: the sample of
+        the door above; None: as it is, or there is no door."""
         if (path, door) not in self._gates:
             self._gates[path, door] = self._gate(path, door)
         products = self._slam(self._gates[path, door], samples)
@@ -89,12 +94,23 @@ class Kernel:
         half = len(samples) // 2
         return [*self(path, samples[:half], door), *self(path, samples[half:], door)]
 
-    def _slam(self, gate: Noun, samples: list[Noun]) -> Noun:
+    def in_doors(self, path: str, cases: list[tuple[Noun, Noun]]) -> list[Noun]:
+        """The same of (the door's sample, sample), at once; none may crash."""
+        if (path, None) not in self._gates:
+            self._gates[path, None] = self._gate(path, None)
+        pairs = [Cell(door, sample) for door, sample in cases]
+        return items(self._slam(self._gates[path, None], list(pairs), doors=True))
+
+    def _slam(self, gate: Noun, samples: list[Noun], doors: bool = False) -> Noun:
         """The list of what [gate] makes of each; the layers registered first."""
         formula: Noun = noun(1, 0)
         for at in range(len(samples) - 1, -1, -1):
-            sample = noun(0, (8 << at) * 2 - 2)
-            formula = noun((9, 2, 10, (6, sample), 0, 6), formula)
+            axis = (8 << at) * 2 - 2
+            call = noun(9, 2, 10, (6, 0, axis), 0, 6)
+            if doors:
+                door = noun(10, (30, 0, 2 * axis), 0, 6)
+                call = noun(9, 2, 10, (6, 0, 2 * axis + 1), door)
+            formula = noun(call, formula)
         axis = 2
         for index in range(len(self._layers) - 1, -1, -1):
             root = index == 0
@@ -115,16 +131,18 @@ class Kernel:
                 return core, arms[name]
         return None
 
-    def _gate(self, path: str, door: Noun) -> Noun:
+    def _gate(self, path: str, door: Noun | None) -> Noun:
         _, *above, name = path.split("/")
         found = self._holder((*above, name)[0])
         assert found is not None, path
         core, axis = found
         if above:
             core = _run(self.engine, core, slot(slot(core, 2), axis))
-            core = noun(slot(core, 2), door, slot(core, 7))
+            if door is not None:
+                core = noun(slot(core, 2), door, slot(core, 7))
             axis = _arms(slot(core, 2))[name]
-        gate = _run(self.engine, core, _without_hint(slot(slot(core, 2), axis)))
+        maker = _maker(slot(slot(core, 2), axis))
+        gate = _run(self.engine, core, _without_hint(maker))
         # Another battery: what other arms register does not find this one.
         return noun((7, (0, 1), slot(gate, 2)), slot(gate, 3))
 
@@ -146,7 +164,7 @@ def _arms(battery: Noun) -> dict[str, int]:
         if not isinstance(tree, Cell):
             continue
         if isinstance(tree.head, int):
-            hint = _find_hint(tree)
+            hint = _find_hint(_maker(tree))
             if hint is not None:
                 clue = slot(hint, 27)
                 name = clue.head
@@ -155,6 +173,13 @@ def _arms(battery: Noun) -> dict[str, int]:
         else:
             todo += [(tree.head, 2 * axis), (tree.tail, 2 * axis + 1)]
     return arms
+
+
+def _maker(formula: Noun) -> Noun:
+    """Of an arm that makes a trap and runs it at once: what makes the trap."""
+    kick = noun(9, 2, 0, 1)
+    runs = isinstance(formula, Cell) and formula.head == 7 and slot(formula, 7) == kick
+    return slot(formula, 6) if runs else formula
 
 
 def _is_fast(formula: Cell) -> bool:

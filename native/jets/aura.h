@@ -1,0 +1,63 @@
+/* What printing and reading atoms share: dates, and which Hoon it is. */
+#ifndef NK_JETS_AURA_H
+#define NK_JETS_AURA_H
+
+#include "sample.h"
+
+/* The kelvin that a gate of a layer lives under: the payload at the end of
+ * the layers; 0: none whose text we know (decline). The Hoon of 138 and that
+ * of 135 differ in dates only: 135 writes months and days with two digits, and
+ * reads those too. What lies between is taken for the same where these two
+ * are. */
+static inline nk_noun nk_text_kelvin(const struct nk_machine *machine, nk_noun core) {
+    nk_noun layer = nk_slot(&machine->arena, core, 7);
+    for (unsigned i = 0; i < 8 && layer != NK_NONE && nk_is_cell(layer); i++)
+        layer = nk_tail(&machine->arena, layer);
+    return layer >= 135 && layer <= 138 ? layer : 0;
+}
+
+/* Years count from the one that is written 1-, this many before it. */
+#define NK_YEAR_ZERO 292277024400ull
+
+struct nk_date {
+    uint64_t year;
+    unsigned month, day; /* from 1 */
+};
+
+static inline const unsigned *nk_months(bool leap) {
+    static const unsigned months[2][12] = {
+        {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31},
+        {31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31}};
+    return months[leap];
+}
+
+static inline bool nk_is_leap(uint64_t year) {
+    return year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+}
+
+/* Days before 1 January of [year]: year 0 is a leap year. */
+static inline unsigned __int128 nk_days_before(uint64_t year) {
+    if (year == 0) return 0;
+    uint64_t last = year - 1;
+    return (unsigned __int128)year * 365 + last / 4 - last / 100 + last / 400 + 1;
+}
+
+/* ++  yall: the date of a day. */
+static inline struct nk_date nk_date_of(uint64_t day) {
+    uint64_t year = day / 146097 * 400;
+    unsigned rest = (unsigned)(day % 146097);
+    unsigned __int128 start = nk_days_before(year);
+    /* The year of a day is at most one less than this. */
+    year += rest / 365;
+    while (nk_days_before(year) - start > rest)
+        year--;
+    rest -= (unsigned)(nk_days_before(year) - start);
+    const unsigned *months = nk_months(nk_is_leap(year));
+    struct nk_date date = {year, 1, 0};
+    for (; rest >= months[date.month - 1]; date.month++)
+        rest -= months[date.month - 1];
+    date.day = rest + 1;
+    return date;
+}
+
+#endif
