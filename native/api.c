@@ -321,30 +321,40 @@ int nk_serf_load(nk_serf *serf, uint64_t event_max, int verify, const uint8_t *s
     return (int)status;
 }
 
-int nk_serf_save(nk_serf *serf, struct nk_saved *saved) {
-    struct nk_image_info info = {0};
-    uint64_t start = now_ns();
-    memset(saved, 0, sizeof *saved);
+int nk_serf_save_begin(nk_serf *serf, int wake) {
+    char message[256] = "";
+    nk_status status = NK_OK;
     serf->goof_count = 0;
     if (serf->image == NULL) {
         return (int)nk_kernel_refuse(serf, NK_FAIL, "no image was opened");
     }
-    saved->pages = serf->machine.home.dirty_count;
-    nk_status status = NK_OK;
-    if (serf->image_refused) status = nk_image_reset(serf->image, info.message);
-    if (status != NK_OK) return (int)nk_kernel_refuse(serf, status, info.message);
-    serf->image_refused = false;
-    status = nk_image_save(serf->image, &serf->machine.home, &serf->identity,
-                           serf->event, serf->mug, &info);
-    if (status != NK_OK) {
-        return (int)nk_kernel_refuse(serf, status, info.message);
+    serf->save_began_ns = now_ns();
+    if (serf->image_refused) status = nk_image_reset(serf->image, message);
+    if (status == NK_OK) {
+        serf->image_refused = false;
+        status = nk_image_save_begin(serf->image, &serf->machine.home, &serf->identity,
+                                     serf->event, serf->mug, wake, message);
     }
-    saved->event = serf->event;
-    saved->mug = serf->mug;
+    return status == NK_OK ? NK_OK : (int)nk_kernel_refuse(serf, status, message);
+}
+
+int nk_serf_save_is_done(const nk_serf *serf) {
+    return nk_image_saving(serf->image) == NK_SAVING_DONE;
+}
+
+int nk_serf_save_end(nk_serf *serf, struct nk_saved *saved) {
+    struct nk_image_info info;
+    memset(saved, 0, sizeof *saved);
+    serf->goof_count = 0;
+    nk_status status = nk_image_save_end(serf->image, &serf->machine.home, &info);
+    if (status != NK_OK) return (int)nk_kernel_refuse(serf, status, info.message);
+    saved->event = info.event;
+    saved->mug = info.mug;
     saved->generation = info.generation;
-    saved->bytes_written = saved->pages * NK_PAGE_SIZE;
-    saved->elapsed_us = (now_ns() - start) / 1000;
-    return (int)status;
+    saved->pages = info.pages_written;
+    saved->bytes_written = info.bytes_written;
+    saved->elapsed_us = (now_ns() - serf->save_began_ns) / 1000;
+    return NK_OK;
 }
 
 int nk_serf_verify_start(nk_serf *serf, char *message) {

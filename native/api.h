@@ -84,7 +84,11 @@ int nk_serf_image_open(nk_serf *serf, const char *path, char *message);
 int nk_serf_load(nk_serf *serf, uint64_t event_max, int verify, const uint8_t *ship,
                  const uint8_t *log, struct nk_loaded *loaded);
 
-int nk_serf_save(nk_serf *serf, struct nk_saved *saved);
+/* Begin to save the state as it now is, beside what comes; [wake]: an eventfd
+ * that is written to when that is done. Then, or waiting for it, end it. */
+int nk_serf_save_begin(nk_serf *serf, int wake);
+int nk_serf_save_is_done(const nk_serf *serf);
+int nk_serf_save_end(nk_serf *serf, struct nk_saved *saved);
 
 /* Read all of what was loaded in a thread; is some page rotten? Then the
  * serf must die: it may have computed on it. */

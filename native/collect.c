@@ -321,7 +321,7 @@ static void sweep_boxes(struct nk_home *home, uint64_t number) {
     for (uint32_t word = 0; word * 64 < boxes; word++) {
         uint64_t kept = page->bitmap[word] & (marks[word] | (fresh ? fresh[word] : 0));
         if (kept != page->bitmap[word]) {
-            nk_bit_set(home->meta_dirty, number);
+            nk_home_page_note(home, number);
             page->bitmap[word] = kept;
         }
         live += (uint32_t)__builtin_popcountll(kept);
@@ -343,21 +343,22 @@ static void sweep_run(struct nk_home *home, uint64_t number) {
     uint64_t head = state->next[number];
     if (nk_bit_get(cycle->marks, head * NK_PAGE_BOXES_MAX)) return;
     if (head != number) {
+        nk_home_page_note(home, head);
         home->pages[head].run_pages--;
-        nk_bit_set(home->meta_dirty, head);
     }
     cycle->words_freed += NK_PAGE_WORDS;
     nk_home_page_free(home, number);
 }
 
 /* Sweep page [number]; true if it was free all the time since the last sweep:
- * nobody wants it soon. */
+ * nobody wants it soon. (A save may still want what it held.) */
 static bool sweep_page(struct nk_home *home, uint64_t number) {
     struct nk_home_state *state = home->private_state;
     struct nk_page *page = &home->pages[number];
     uint32_t class = page->class_index;
     if (class == NK_CLASS_FREE) {
-        return page->flags == 0 && !nk_bit_get(state->used, number);
+        return page->flags == 0 && !nk_bit_get(state->used, number) &&
+               home->freeze == NULL;
     }
     if (is_black(&state->cycle, number)) {
         /* All new. It may be the one that its class is filling just now. */

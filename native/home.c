@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 
 #include "collect.h"
+#include "freeze.h"
 #include "home_inside.h"
 #include "mug.h"
 #include "murmur.h"
@@ -103,11 +104,18 @@ void nk_home_limit(struct nk_home *home, uint64_t bytes) {
 
 /* ---- pages ---- */
 
-/* The first write to a page since the last save. */
+void nk_home_page_note(struct nk_home *home, uint64_t number) {
+    if (nk_bit_get(home->meta_dirty, number)) return;
+    if (home->freeze != NULL) nk_freeze_tell(home->freeze, number);
+    nk_bit_set(home->meta_dirty, number);
+}
+
+/* The first write to a page since the last save began. */
 static void first_write(struct nk_home *home, uint64_t number) {
     struct nk_page *page = &home->pages[number];
+    nk_home_page_note(home, number);
+    if (home->freeze != NULL) nk_freeze_keep(home->freeze, number);
     nk_bit_set(home->dirty, number);
-    nk_bit_set(home->meta_dirty, number);
     home->dirty_count++;
     if ((page->flags & NK_PAGE_MAPPED) == 0) return;
     /* Atomically: the collector may be reading the very same words. */
@@ -117,6 +125,7 @@ static void first_write(struct nk_home *home, uint64_t number) {
     page->flags = (uint8_t)((page->flags & ~NK_PAGE_MAPPED) | NK_PAGE_TOUCHED);
 }
 
+/* Before anything on the page, or said of it, changes. */
 static inline void note_write(struct nk_home *home, uint64_t number) {
     if (NK_UNLIKELY(!nk_bit_get(home->dirty, number))) first_write(home, number);
 }
@@ -124,11 +133,11 @@ static inline void note_write(struct nk_home *home, uint64_t number) {
 void nk_home_page_free(struct nk_home *home, uint64_t number) {
     struct nk_home_state *state = home->private_state;
     struct nk_page *page = &home->pages[number];
+    nk_home_page_note(home, number);
     page->class_index = NK_CLASS_FREE;
     page->free_count = 0;
     page->run_pages = 0;
     memset(page->bitmap, 0, sizeof page->bitmap);
-    nk_bit_set(home->meta_dirty, number);
     if (nk_bit_get(home->dirty, number)) {
         nk_bit_clear(home->dirty, number);
         home->dirty_count--;
@@ -220,6 +229,7 @@ static uint64_t page_fresh(struct nk_home *home, uint32_t index) {
     uint64_t number = pages_take(home, 1);
     if (number == 0) return 0;
     struct nk_page *page = &home->pages[number];
+    nk_home_page_note(home, number);
     page->class_index = (uint8_t)index;
     page->flags &= (uint8_t)~NK_PAGE_GIVEN_BACK;
     page->free_count = (uint16_t)nk_boxes_of(index);
@@ -286,11 +296,11 @@ static inline uint64_t box_take(struct nk_home *home, uint32_t index) {
     uint32_t bit = (uint32_t)__builtin_ctzll(class->mask);
     uint64_t number = class->page;
     struct nk_page *page = &home->pages[number];
+    note_write(home, number);
     class->mask &= class->mask - 1;
     page->bitmap[class->word] |= 1ull << bit;
     *class->fresh |= 1ull << bit;
     page->free_count--;
-    note_write(home, number);
     return number * NK_PAGE_WORDS + (class->word * 64 + bit) * nk_class_words[index];
 }
 
@@ -395,6 +405,7 @@ static nk_status reserve(struct nk_home *home) {
         first = pages_take(home, run);
         if (first == 0) goto fail;
         large->items[taken] = first;
+        nk_home_page_note(home, first);
         home->pages[first].run_pages = (uint32_t)run;
     }
     state->tight = pages_needed(home, false) > nk_home_pages_left(home);
@@ -416,11 +427,11 @@ static uint64_t run_take(struct nk_home *home, uint64_t first) {
     uint64_t run = home->pages[first].run_pages;
     for (uint64_t i = first; i < first + run; i++) {
         struct nk_page *page = &home->pages[i];
+        note_write(home, i);
         page->class_index = i == first ? NK_CLASS_LARGE : NK_CLASS_TAIL;
         page->flags &= (uint8_t)~NK_PAGE_GIVEN_BACK;
         page->free_count = 0;
         state->next[i] = (uint32_t)first;
-        note_write(home, i);
     }
     home->pages[first].bitmap[0] = 1;
     return first * NK_PAGE_WORDS;

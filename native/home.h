@@ -35,6 +35,8 @@
 
 #include "nursery.h"
 
+struct nk_freeze; /* freeze.h */
+
 /* Size classes in words; NK_CLASS_LARGE marks the head of a run of pages
  * that holds one atom, NK_CLASS_TAIL its other pages, NK_CLASS_FREE none. */
 #define NK_CLASS_FREE 0u
@@ -106,8 +108,9 @@ struct nk_home {
     uint64_t promotions;
     uint64_t words_promoted;
     struct nk_home_source *sources;
-    void *private_state; /* home_inside.h */
-    void *visiting;      /* on whose behalf a trace is going on */
+    struct nk_freeze *freeze; /* a save reads home as it was: freeze.h */
+    void *private_state;      /* home_inside.h */
+    void *visiting;           /* on whose behalf a trace is going on */
 };
 
 extern const uint16_t nk_class_words[];

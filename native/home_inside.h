@@ -133,8 +133,10 @@ static inline uint64_t nk_box_bit(const struct nk_page *pages,
 void *nk_home_table(uint64_t bytes);
 void nk_home_table_free(void *table, uint64_t bytes);
 
-/* Page bookkeeping: free a page; put one with room on the list that its room
- * says; point every class's `fresh` where the cycle's phase wants it. */
+/* Page bookkeeping: what a page says of itself is about to change; free a page; put one
+ * with room on the list that its room says; point every class's `fresh` where the
+ * cycle's phase wants it. */
+void nk_home_page_note(struct nk_home *home, uint64_t number);
 void nk_home_page_free(struct nk_home *home, uint64_t number);
 void nk_home_page_enlist(struct nk_home *home, uint64_t number);
 void nk_home_aim(struct nk_home *home);

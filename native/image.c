@@ -119,6 +119,7 @@ static void join_verify(struct nk_image *image) {
 void nk_image_close(struct nk_image *image) {
     if (image == NULL) return;
     atomic_store(&image->stop, true);
+    nk_image_save_abandon(image);
     join_verify(image);
     generation_free(&image->base);
     generation_free(&image->previous);

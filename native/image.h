@@ -29,7 +29,7 @@
  *   events never decrease along the generations of a file: a generation of a
  *   later event than a newer one's belongs to a history that was given up.
  * Limits: 17.7 million pages (270 GiB); little-endian machines; one writer
- *   (the king's lock sees to it); one thread, besides the verifying one.
+ *   (the king's lock sees to it); one caller, whose threads verify and save.
  */
 #ifndef NK_IMAGE_H
 #define NK_IMAGE_H
@@ -53,6 +53,8 @@ struct nk_image_info {
     uint32_t mug; /* of the kernel */
     uint64_t pages;
     uint64_t slots;
+    uint64_t pages_written; /* by a save */
+    uint64_t bytes_written; /* with tables and superblock */
     struct nk_identity identity;
     char message[256]; /* what was refused and why; "" if nothing */
 };
@@ -62,7 +64,8 @@ struct nk_image_info {
  * to. A file without any superblock is a new image. */
 nk_status nk_image_open(const char *path, bool read_only, struct nk_image **image,
                         char message[256]);
-/* Stops a verification under way. The pages that home maps stay valid. */
+/* Stops a verification that is under way, and a save, for which home must
+ * still be there. The pages that home maps stay valid. */
 void nk_image_close(struct nk_image *image);
 
 /* The descriptor, for the list of those that confinement keeps. */
@@ -85,10 +88,26 @@ nk_status nk_image_load(struct nk_image *image, struct nk_home *home,
  * without this a save refuses to touch it. Not after a load. */
 nk_status nk_image_reset(struct nk_image *image, char message[256]);
 
-/* Save home as the next generation. Foreground. The nursery must be empty.
- * NK_IO, NK_BAD with info->message: nothing has changed, on disk or in
- * home's dirty bits; a full disk may be cured and the save tried again, but
- * after a failed sync every later save refuses. */
+/* Save home as the next generation, beside the running events: home is frozen
+ * (freeze.h) at this instant, and saved as it now is. At a safepoint, the
+ * nursery empty. NK_OK: under way, and has to be ended. [wake]: an eventfd that
+ * is written to when it is done, or -1. NK_IO, NK_BAD, NK_MEME with [message]:
+ * nothing was begun. One at a time. */
+nk_status nk_image_save_begin(struct nk_image *image, struct nk_home *home,
+                              const struct nk_identity *identity, uint64_t event,
+                              uint32_t mug, int wake, char message[256]);
+
+enum nk_saving { NK_SAVING_NOT, NK_SAVING_RUNNING, NK_SAVING_DONE };
+enum nk_saving nk_image_saving(const struct nk_image *image);
+
+/* Wait for the save and end it. At a safepoint. NK_IO, NK_BAD with
+ * info->message: nothing has changed on disk, and home's dirty bits say again
+ * what they would have said; a full disk may be cured and the save tried
+ * again, but after a failed sync every later save refuses. */
+nk_status nk_image_save_end(struct nk_image *image, struct nk_home *home,
+                            struct nk_image_info *info);
+
+/* Both, one after the other. */
 nk_status nk_image_save(struct nk_image *image, struct nk_home *home,
                         const struct nk_identity *identity, uint64_t event,
                         uint32_t mug, struct nk_image_info *info);

@@ -177,7 +177,8 @@ struct nk_image {
     bool thread_runs; /* to be joined */
     atomic_int verify;
     atomic_bool stop;
-    char verdict[256]; /* written before `verify` becomes NK_VERIFY_BAD */
+    struct nk_save *save; /* under way, or done and not ended; or NULL */
+    char verdict[256];    /* written before `verify` becomes NK_VERIFY_BAD */
 };
 
 /* Our own exhaustion is fatal, as everywhere in native. */
@@ -314,6 +315,9 @@ static inline void clear_dirty(struct nk_home *home, uint64_t page_count) {
     memset(home->meta_dirty, 0, words * 8);
     home->dirty_count = 0;
 }
+
+/* End a save, whatever came of it. */
+void nk_image_save_abandon(struct nk_image *image);
 
 /* Ring positions of good superblocks, newest first. */
 unsigned nk_image_ring_order(const struct nk_image *image, unsigned order[RING_COUNT]);

@@ -1,38 +1,18 @@
 /* See image.h. A save works on a plan beside `base` and swaps it in when the
  * superblock is durable; up to there a failure costs nothing but time.
  *
+ * The event thread freezes home (freeze.h) and goes on. A thread of the save's
+ * own does all the rest: it alone looks at the image until the event thread
+ * has seen that it is done.
+ *
  * Two syncs before the superblock rather than one are the law of the design,
  * not a need: nothing refers to data or tables until the superblock does.
  */
 #include <fcntl.h>
-#include <sys/uio.h>
+#include <signal.h>
 
+#include "freeze.h"
 #include "image_inside.h"
-
-static void *page_address(const struct nk_home *home, uint64_t page) {
-    return home->arena->base + page * NK_PAGE_WORDS;
-}
-
-static bool write_vector(int fd, struct iovec *parts, int count, uint64_t slot) {
-    uint64_t offset = slot * SLOT_SIZE;
-    while (count > 0) {
-        ssize_t put = pwritev(fd, parts, count, (off_t)offset);
-        if (put < 0 && errno == EINTR) continue;
-        if (put < 0) return false;
-        offset += (uint64_t)put;
-        uint64_t left = (uint64_t)put;
-        while (count > 0 && left >= parts->iov_len) {
-            left -= parts->iov_len;
-            parts++;
-            count--;
-        }
-        if (count > 0) {
-            parts->iov_base = (char *)parts->iov_base + left;
-            parts->iov_len -= left;
-        }
-    }
-    return true;
-}
 
 /* --- The plan ----------------------------------------------------------- */
 
@@ -40,6 +20,7 @@ static bool write_vector(int fd, struct iovec *parts, int count, uint64_t slot) 
  * which parts of it are not on disk yet, in logical order. */
 struct plan {
     struct generation next;
+    uint64_t *live; /* bit per page: in use */
     uint32_t *pages;
     uint64_t page_writes;
     struct bits table_bits;
@@ -52,6 +33,7 @@ struct plan {
 
 static void plan_free(struct plan *plan) {
     generation_free(&plan->next);
+    free(plan->live);
     free(plan->pages);
     free(plan->table_bits.words);
     free(plan->tables);
@@ -59,13 +41,14 @@ static void plan_free(struct plan *plan) {
     free(plan->slots);
 }
 
-/* Pages [w] * 64 and on that are in use, as bits. */
-static uint64_t pages_in_use(const struct nk_home *home, uint64_t w) {
-    uint64_t live = 0;
-    for (uint64_t bit = 0; bit < 64 && w * 64 + bit < home->page_count; bit++) {
-        if (home->pages[w * 64 + bit].class_index != NK_CLASS_FREE) live |= 1ull << bit;
+static void plan_live(struct plan *plan, const struct nk_freeze *freeze) {
+    plan->live = zeroed((freeze->page_count + 63) / 64, sizeof *plan->live);
+    for (uint64_t page = 0; page < freeze->page_count; page++) {
+        struct nk_page meta;
+        nk_freeze_meta(freeze, page, &meta);
+        if (meta.class_index != NK_CLASS_FREE)
+            plan->live[page / 64] |= 1ull << page % 64;
     }
-    return live;
 }
 
 /* Into how many runs these 64 pages would fall, were [writes] saved. */
@@ -87,19 +70,18 @@ static unsigned runs_among(const struct generation *next, uint64_t w, uint64_t l
 /* A load maps runs of neighbours: keep them few. The most scattered groups of
  * 64 pages are written again as a whole, at most as many pages as the save
  * writes anyway. */
-static void plan_moves(const struct plan *plan, const struct nk_home *home,
-                       uint64_t *writes, uint64_t words) {
+static void plan_moves(const struct plan *plan, uint64_t *writes, uint64_t words) {
     uint8_t *runs = zeroed(words, sizeof *runs);
     uint64_t total = 0, left = 64;
     for (uint64_t w = 0; w < words; w++) {
-        runs[w] = (uint8_t)runs_among(&plan->next, w, pages_in_use(home, w), writes[w]);
+        runs[w] = (uint8_t)runs_among(&plan->next, w, plan->live[w], writes[w]);
         total += runs[w];
         left += (uint64_t)__builtin_popcountll(writes[w]);
     }
     for (unsigned worst = 64; worst > 2 && total > RUNS_GOAL; worst--) {
         for (uint64_t w = 0; w < words && total > RUNS_GOAL; w++) {
             if (runs[w] != worst) continue;
-            uint64_t live = pages_in_use(home, w);
+            uint64_t live = plan->live[w];
             uint64_t more = (uint64_t)__builtin_popcountll(live & ~writes[w]);
             if (more > left) continue;
             left -= more;
@@ -110,29 +92,27 @@ static void plan_moves(const struct plan *plan, const struct nk_home *home,
     free(runs);
 }
 
-/* Which pages are written, which tables have new entries. Without a base that
- * is all of them, whatever home's bits say. */
+/* Which pages are written, which tables have new entries. */
 static void plan_pages(struct plan *plan, const struct generation *base,
-                       const struct nk_home *home) {
-    uint64_t words = (home->page_count + 63) / 64, count = 0;
+                       const struct nk_freeze *freeze) {
+    uint64_t words = (freeze->page_count + 63) / 64, count = 0;
     uint64_t *writes = zeroed(words, sizeof *writes);
     bits_size(&plan->table_bits, plan->next.table_count);
     for (uint64_t w = 0; w < words; w++) {
-        uint64_t all = base->number == 0 ? ~0ull : 0;
-        uint64_t changed = home->dirty[w] | home->meta_dirty[w] | all;
+        uint64_t changed = freeze->dirty[w] | freeze->meta_dirty[w];
         for (; changed != 0; changed &= changed - 1) {
             uint64_t bit = (uint64_t)__builtin_ctzll(changed), page = w * 64 + bit;
-            if (page >= home->page_count) break;
+            if (page >= freeze->page_count) break;
             bits_set(&plan->table_bits, page / ENTRIES_PER_TABLE);
-            if (home->pages[page].class_index == NK_CLASS_FREE) {
+            if (!(plan->live[w] >> bit & 1)) {
                 plan->next.slots[page] = 0;
                 plan->next.sums[page] = (struct sum){0, 0};
-            } else if ((home->dirty[w] | all) >> bit & 1) {
+            } else if (freeze->dirty[w] >> bit & 1) {
                 writes[w] |= 1ull << bit;
             }
         }
     }
-    plan_moves(plan, home, writes, words);
+    plan_moves(plan, writes, words);
     for (uint64_t w = 0; w < words; w++) {
         count += (uint64_t)__builtin_popcountll(writes[w]);
     }
@@ -145,10 +125,10 @@ static void plan_pages(struct plan *plan, const struct generation *base,
         }
     }
     free(writes);
-    if (home->page_count == base->page_count) return;
+    if (freeze->page_count == base->page_count) return;
     /* The table where the old end or the new one lies, and all beyond. */
     uint64_t end =
-        base->page_count < home->page_count ? base->page_count : home->page_count;
+        base->page_count < freeze->page_count ? base->page_count : freeze->page_count;
     for (uint64_t t = end / ENTRIES_PER_TABLE; t < plan->next.table_count; t++) {
         bits_set(&plan->table_bits, t);
     }
@@ -180,11 +160,11 @@ static void plan_tables(struct plan *plan, const struct generation *base) {
 }
 
 static void plan_make(struct plan *plan, const struct nk_image *image,
-                      const struct nk_home *home, uint64_t event) {
+                      const struct nk_freeze *freeze, uint64_t event) {
     const struct generation *base = &image->base;
     struct generation *next = &plan->next;
     memset(plan, 0, sizeof *plan);
-    generation_size(next, home->page_count);
+    generation_size(next, freeze->page_count);
     next->number = image->newest + 1;
     next->event = event;
     uint64_t pages =
@@ -201,7 +181,8 @@ static void plan_make(struct plan *plan, const struct nk_image *image,
         memcpy(next->directories, base->directories,
                directories * sizeof *next->directories);
     }
-    plan_pages(plan, base, home);
+    plan_live(plan, freeze);
+    plan_pages(plan, base, freeze);
     plan_tables(plan, base);
 }
 
@@ -225,18 +206,20 @@ static void find_previous(struct nk_image *image) {
 }
 
 /* Slots that must keep their contents. */
-static struct bits slots_taken(struct nk_image *image, const struct nk_home *home) {
+static struct bits slots_taken(struct nk_image *image, const struct nk_freeze *freeze) {
     struct bits taken = {0};
-    uint64_t shown =
-        image->shown_count < home->page_count ? image->shown_count : home->page_count;
+    uint64_t shown = image->shown_count < freeze->page_count ? image->shown_count
+                                                             : freeze->page_count;
     bits_size(&taken, image->slot_count > RING_COUNT ? image->slot_count : RING_COUNT);
     for (unsigned i = 0; i < RING_COUNT; i++)
         bits_set(&taken, i);
     bits_add(&taken, &image->base.used);
     bits_add(&taken, &image->previous.used);
     for (uint64_t p = 0; p < shown; p++) {
+        struct nk_page meta;
         if (image->shown[p] == 0) continue;
-        if (home->pages[p].flags & NK_PAGE_MAPPED) {
+        nk_freeze_meta(freeze, p, &meta);
+        if (meta.flags & NK_PAGE_MAPPED) {
             bits_set(&taken, image->shown[p]);
         } else {
             image->shown[p] = 0; /* written since: all frames are our own */
@@ -336,48 +319,60 @@ static nk_status write_failed(char message[256], const char *what) {
     return NK_IO;
 }
 
-/* A page that is only moved has the contents that it was loaded or saved
- * with; if not, memory or disk is at fault, or a write went past promotion. */
-static bool is_sound(const struct nk_image *image, const struct nk_home *home,
-                     uint64_t page, struct sum sum) {
+/* A page's contents: as frozen, or, where it is only moved, from its old slot,
+ * if they are still what they were. */
+static nk_status fetch_page(struct nk_image *image, struct nk_freeze *freeze,
+                            struct plan *plan, uint32_t page, void *out,
+                            char message[256]) {
     const struct generation *base = &image->base;
-    if (home->dirty[page / 64] >> page % 64 & 1) return true;
-    if (page >= base->page_count) return true;
-    return sum_equal(sum, base->sums[page]);
+    if (freeze->dirty[page / 64] >> page % 64 & 1) {
+        nk_freeze_take(freeze, page, out);
+        plan->next.sums[page] = sum_of(out);
+        return NK_OK;
+    }
+    if (!read_slots(image->fd, out, base->slots[page], 1)) {
+        say(message, "image: page %u in slot %u: %s", page, base->slots[page],
+            strerror(errno));
+        return NK_IO;
+    }
+    if (sum_equal(sum_of(out), base->sums[page])) return NK_OK;
+    say(message, "image: page %u in slot %u is damaged", page, base->slots[page]);
+    return NK_BAD;
 }
 
-static nk_status write_pages(struct nk_image *image, const struct nk_home *home,
+static nk_status write_pages(struct nk_image *image, struct nk_freeze *freeze,
                              struct plan *plan, char message[256]) {
-    struct iovec parts[BATCH_PAGES];
-    for (uint64_t i = 0; i < plan->page_writes;) {
+    char *buffer = zeroed(BATCH_PAGES, SLOT_SIZE);
+    nk_status status = NK_OK;
+    for (uint64_t i = 0; i < plan->page_writes && status == NK_OK;) {
         uint64_t first = plan->slots[i], n = 0;
-        int count = 0;
         for (; n < BATCH_PAGES && i + n < plan->page_writes; n++) {
             uint32_t page = plan->pages[i + n];
-            void *bytes = page_address(home, page);
             if (plan->slots[i + n] != first + n) break;
+            status =
+                fetch_page(image, freeze, plan, page, buffer + n * SLOT_SIZE, message);
+            if (status != NK_OK) break;
             plan->next.slots[page] = plan->slots[i + n];
-            plan->next.sums[page] = sum_of(bytes);
-            if (!is_sound(image, home, page, plan->next.sums[page])) {
-                say(message, "image: page %u changed without being written", page);
-                return NK_BAD;
-            }
-            if (n > 0 && page == plan->pages[i + n - 1] + 1) {
-                parts[count - 1].iov_len += NK_PAGE_SIZE;
-            } else {
-                parts[count++] = (struct iovec){bytes, NK_PAGE_SIZE};
-            }
         }
-        if (!write_vector(image->fd, parts, count, first)) {
-            return write_failed(message, "pages");
+        if (status == NK_OK && atomic_load(&image->stop)) {
+            say(message, "image: closed in the middle of a save");
+            status = NK_IO;
         }
+        if (status != NK_OK) break;
+        if (!write_slots(image->fd, buffer, first, n)) {
+            status = write_failed(message, "pages");
+        }
+        /* To the disk at once: the sync is short then, and others' as well. */
+        (void)sync_file_range(image->fd, (off_t)(first * SLOT_SIZE),
+                              (off_t)(n * SLOT_SIZE), SYNC_FILE_RANGE_WRITE);
         i += n;
     }
-    return NK_OK;
+    free(buffer);
+    return status;
 }
 
 static void make_table(const struct generation *g, uint64_t index,
-                       const struct nk_home *home, struct table *table) {
+                       const struct nk_freeze *freeze, struct table *table) {
     uint64_t first = index * ENTRIES_PER_TABLE, count = g->page_count - first;
     if (count > ENTRIES_PER_TABLE) count = ENTRIES_PER_TABLE;
     memset(table, 0, SLOT_SIZE);
@@ -385,18 +380,19 @@ static void make_table(const struct generation *g, uint64_t index,
     table->head.index = (uint32_t)index;
     table->head.generation = g->number;
     for (uint64_t i = 0; i < count; i++) {
-        const struct nk_page *page = &home->pages[first + i];
+        struct nk_page page;
         struct entry *entry = &table->entries[i];
+        nk_freeze_meta(freeze, first + i, &page);
         /* A used page without a slot was written behind promotion's back. */
-        NK_ASSERT((page->class_index == NK_CLASS_FREE) == (g->slots[first + i] == 0));
-        if (page->class_index == NK_CLASS_FREE) continue;
+        NK_ASSERT((page.class_index == NK_CLASS_FREE) == (g->slots[first + i] == 0));
+        if (page.class_index == NK_CLASS_FREE) continue;
         entry->slot = g->slots[first + i];
         entry->sum = g->sums[first + i];
-        entry->class_index = page->class_index;
-        entry->flags = page->flags & (uint8_t)~PAGE_FLAGS_LIVE;
-        entry->free_count = page->free_count;
-        entry->run_pages = page->run_pages;
-        memcpy(entry->bitmap, page->bitmap, sizeof entry->bitmap);
+        entry->class_index = page.class_index;
+        entry->flags = page.flags & (uint8_t)~PAGE_FLAGS_LIVE;
+        entry->free_count = page.free_count;
+        entry->run_pages = page.run_pages;
+        memcpy(entry->bitmap, page.bitmap, sizeof entry->bitmap);
     }
 }
 
@@ -411,13 +407,13 @@ static void make_directory(const struct generation *g, uint64_t index,
     memcpy(directory->refs, g->tables + first, count * sizeof(struct ref));
 }
 
-/* Tables (or, where [home] is NULL, directories), neighbours at once. */
-static nk_status write_tables(struct nk_image *image, const struct nk_home *home,
+/* Tables (or, where [freeze] is NULL, directories), neighbours at once. */
+static nk_status write_tables(struct nk_image *image, const struct nk_freeze *freeze,
                               struct generation *g, const uint32_t *indexes,
                               const uint32_t *slots, uint64_t count,
                               char message[256]) {
     char *buffer = zeroed(BATCH_PAGES, SLOT_SIZE);
-    struct ref *refs = home != NULL ? g->tables : g->directories;
+    struct ref *refs = freeze != NULL ? g->tables : g->directories;
     nk_status status = NK_OK;
     for (uint64_t i = 0; i < count && status == NK_OK;) {
         uint64_t n = 0;
@@ -425,15 +421,15 @@ static nk_status write_tables(struct nk_image *image, const struct nk_home *home
             void *slot = buffer + n * SLOT_SIZE;
             uint32_t index = indexes[i + n];
             if (slots[i + n] != slots[i] + n) break;
-            if (home != NULL) {
-                make_table(g, index, home, slot);
+            if (freeze != NULL) {
+                make_table(g, index, freeze, slot);
             } else {
                 make_directory(g, index, slot);
             }
             refs[index] = (struct ref){slots[i + n], 0, sum_of(slot)};
         }
         if (!write_slots(image->fd, buffer, slots[i], n)) {
-            status = write_failed(message, home != NULL ? "tables" : "directories");
+            status = write_failed(message, freeze != NULL ? "tables" : "directories");
         }
         i += n;
     }
@@ -465,7 +461,7 @@ static nk_status wipe_strays(struct nk_image *image, char message[256]) {
     return NK_OK;
 }
 
-static nk_status write_super(struct nk_image *image, const struct nk_home *home,
+static nk_status write_super(struct nk_image *image, const struct nk_freeze *freeze,
                              const struct generation *next,
                              const struct nk_identity *identity, uint32_t mug,
                              char message[256]) {
@@ -483,7 +479,7 @@ static nk_status write_super(struct nk_image *image, const struct nk_home *home,
     super->identity = *identity;
     super->mug = mug;
     super->directory_count = (uint32_t)next->directory_count;
-    memcpy(super->roots, home->roots, sizeof super->roots);
+    memcpy(super->roots, freeze->roots, sizeof super->roots);
     super->page_count = next->page_count;
     super->table_count = next->table_count;
     super->slot_count = image->slot_count;
@@ -500,15 +496,15 @@ static nk_status write_super(struct nk_image *image, const struct nk_home *home,
 }
 
 /* Everything but the superblock. */
-static nk_status write_plan(struct nk_image *image, const struct nk_home *home,
+static nk_status write_plan(struct nk_image *image, struct nk_freeze *freeze,
                             struct plan *plan, char message[256]) {
     const uint32_t *slots = plan->slots + plan->page_writes;
-    nk_status status = write_pages(image, home, plan, message);
+    nk_status status = write_pages(image, freeze, plan, message);
     if (status != NK_OK) return status;
     if (plan->page_writes > 0 && !sync_image(image)) {
         return write_failed(message, "pages");
     }
-    status = write_tables(image, home, &plan->next, plan->tables, slots,
+    status = write_tables(image, freeze, &plan->next, plan->tables, slots,
                           plan->table_writes, message);
     if (status != NK_OK) return status;
     status = write_tables(image, NULL, &plan->next, plan->directories,
@@ -533,6 +529,22 @@ static void mark_used(struct nk_image *image, struct generation *g) {
     }
 }
 
+/* --- The save ----------------------------------------------------------- */
+
+struct nk_save {
+    struct nk_image *image;
+    struct nk_freeze *freeze;
+    struct nk_identity identity;
+    uint64_t event;
+    uint32_t mug;
+    int wake;
+    pthread_t thread;
+    bool thread_runs;
+    atomic_bool done;
+    nk_status status; /* these two: once it is done */
+    struct nk_image_info info;
+};
+
 /* May this image be saved to, and from where home stands? */
 static nk_status may_save(struct nk_image *image, const struct nk_home *home,
                           uint64_t event, char message[256]) {
@@ -540,6 +552,10 @@ static nk_status may_save(struct nk_image *image, const struct nk_home *home,
         say(message, image->read_only ? "image: opened for reading only"
                                       : "image: an earlier sync failed");
         return NK_IO;
+    }
+    if (image->save != NULL) {
+        say(message, "image: a save is under way");
+        return NK_BAD;
     }
     if (image->base.number == 0 && !image->blank) {
         say(message, "image: holds something that was not loaded; reset it first");
@@ -554,30 +570,27 @@ static nk_status may_save(struct nk_image *image, const struct nk_home *home,
         say(message, "image: more than %llu pages", (unsigned long long)PAGES_MAX);
         return NK_BAD;
     }
-    return nk_image_verify_wait(image, message) == NK_VERIFY_BAD ? NK_BAD : NK_OK;
+    return NK_OK;
 }
 
-nk_status nk_image_save(struct nk_image *image, struct nk_home *home,
-                        const struct nk_identity *identity, uint64_t event,
-                        uint32_t mug, struct nk_image_info *info) {
+static nk_status do_save(struct nk_save *save) {
+    struct nk_image *image = save->image;
+    struct nk_freeze *freeze = save->freeze;
+    struct nk_image_info *info = &save->info;
     struct plan plan;
     struct bits taken;
-    memset(info, 0, sizeof *info);
-    nk_status status = may_save(image, home, event, info->message);
-    if (status != NK_OK) return status;
+    if (nk_image_verify_wait(image, info->message) == NK_VERIFY_BAD) return NK_BAD;
     find_previous(image);
-    plan_make(&plan, image, home, event);
-    taken = slots_taken(image, home);
-    status = allocate(image, &plan, &taken, info->message);
+    plan_make(&plan, image, freeze, save->event);
+    taken = slots_taken(image, freeze);
+    nk_status status = allocate(image, &plan, &taken, info->message);
     free(taken.words);
-    if (status == NK_OK) status = write_plan(image, home, &plan, info->message);
+    if (status == NK_OK) status = write_plan(image, freeze, &plan, info->message);
     if (status == NK_OK) {
-        status = write_super(image, home, &plan.next, identity, mug, info->message);
+        status = write_super(image, freeze, &plan.next, &save->identity, save->mug,
+                             info->message);
     }
     if (status == NK_OK) {
-        uint64_t pages = image->base.page_count > plan.next.page_count
-                             ? image->base.page_count
-                             : plan.next.page_count;
         generation_free(&image->previous);
         image->previous = image->base;
         image->base = plan.next;
@@ -585,15 +598,100 @@ nk_status nk_image_save(struct nk_image *image, struct nk_home *home,
         image->blank = false;
         memset(&plan.next, 0, sizeof plan.next);
         mark_used(image, &image->base);
-        clear_dirty(home, pages);
         info->good = 1;
         info->generation = image->base.number;
-        info->event = event;
-        info->mug = mug;
+        info->event = save->event;
+        info->mug = save->mug;
         info->pages = image->base.page_count;
         info->slots = image->slot_count;
-        info->identity = *identity;
+        info->pages_written = plan.page_writes;
+        info->bytes_written =
+            (plan.page_writes + plan.table_writes + plan.directory_writes + 1) *
+            SLOT_SIZE;
+        info->identity = save->identity;
     }
     plan_free(&plan);
     return status;
+}
+
+static void *save_main(void *context) {
+    struct nk_save *save = context;
+    uint64_t one = 1;
+    int wake = save->wake;
+    save->status = do_save(save);
+    atomic_store_explicit(&save->done, true, memory_order_release);
+    /* Nothing of the save may be touched any more. */
+    while (wake >= 0 && write(wake, &one, sizeof one) < 0 && errno == EINTR) {
+    }
+    return NULL;
+}
+
+static bool start_thread(struct nk_save *save) {
+    sigset_t all, before;
+    /* Signals are for the thread that Python runs its handlers in. */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    save->thread_runs = pthread_create(&save->thread, NULL, save_main, save) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return save->thread_runs;
+}
+
+nk_status nk_image_save_begin(struct nk_image *image, struct nk_home *home,
+                              const struct nk_identity *identity, uint64_t event,
+                              uint32_t mug, int wake, char message[256]) {
+    message[0] = 0;
+    nk_status status = may_save(image, home, event, message);
+    if (status != NK_OK) return status;
+    /* Without a base all is new, whatever home's bits say. */
+    struct nk_freeze *freeze = nk_home_freeze(home, image->base.number == 0);
+    if (freeze == NULL) {
+        say(message, "image: no address space to freeze home in");
+        return NK_MEME;
+    }
+    struct nk_save *save = zeroed(1, sizeof *save);
+    save->image = image;
+    save->freeze = freeze;
+    save->identity = *identity;
+    save->event = event;
+    save->mug = mug;
+    save->wake = wake;
+    atomic_init(&save->done, false);
+    image->save = save;
+    if (!start_thread(save)) (void)save_main(save);
+    return NK_OK;
+}
+
+enum nk_saving nk_image_saving(const struct nk_image *image) {
+    if (image->save == NULL) return NK_SAVING_NOT;
+    return atomic_load_explicit(&image->save->done, memory_order_acquire)
+               ? NK_SAVING_DONE
+               : NK_SAVING_RUNNING;
+}
+
+nk_status nk_image_save_end(struct nk_image *image, struct nk_home *home,
+                            struct nk_image_info *info) {
+    struct nk_save *save = image->save;
+    NK_ASSERT(save != NULL);
+    if (save->thread_runs) NK_ASSERT(pthread_join(save->thread, NULL) == 0);
+    nk_status status = save->status;
+    *info = save->info;
+    nk_home_thaw(home, status == NK_OK);
+    image->save = NULL;
+    free(save);
+    return status;
+}
+
+void nk_image_save_abandon(struct nk_image *image) {
+    struct nk_image_info info;
+    if (image->save == NULL) return;
+    (void)nk_image_save_end(image, image->save->freeze->home, &info);
+}
+
+nk_status nk_image_save(struct nk_image *image, struct nk_home *home,
+                        const struct nk_identity *identity, uint64_t event,
+                        uint32_t mug, struct nk_image_info *info) {
+    memset(info, 0, sizeof *info);
+    nk_status status =
+        nk_image_save_begin(image, home, identity, event, mug, -1, info->message);
+    return status == NK_OK ? nk_image_save_end(image, home, info) : status;
 }

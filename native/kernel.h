@@ -76,6 +76,7 @@ struct nk_serf {
     struct nk_machine machine;
     struct nk_image *image; /* NULL: none is open */
     bool image_refused;     /* it held nothing usable: reset before a save */
+    uint64_t save_began_ns; /* api.c: of the save under way, or the last */
     struct nk_identity identity;
     uint64_t event; /* 0: no kernel yet */
     uint32_t mug;

@@ -122,7 +122,8 @@ class Play(NamedTuple):
 
 
 class Save(NamedTuple):
-    """Write a snapshot of the state after `event`, which is durable."""
+    """Write a snapshot of the state after `event`, which is durable; answered
+    by Saved or Bail when that is done, whatever was answered meanwhile."""
 
     request: int
     event: int

@@ -18,6 +18,7 @@ not needed.
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 import sys
@@ -142,9 +143,10 @@ def serve(args: list[str]) -> int:
     if options.jet_check:
         engine.probe(check=True)
     engine.open_image(options.image)
+    wake_fd = os.eventfd(0, os.EFD_CLOEXEC)
     # Nothing can be opened or imported after this.
     weakness = engine.confine(
-        [0, 1, 2, options.read_fd, options.write_fd, options.lock_fd]
+        [0, 1, 2, options.read_fd, options.write_fd, options.lock_fd, wake_fd]
     )
     if weakness:
         print(f"serf: {weakness}", file=sys.stderr, flush=True)
@@ -161,7 +163,7 @@ def serve(args: list[str]) -> int:
                     f" not to {what} {wanted.hex()}"
                 )
         engine.start_verification()
-    return Loop(engine, options.read_fd, options.write_fd).run(loaded)
+    return Loop(engine, options.read_fd, options.write_fd, wake_fd).run(loaded)
 
 
 def main(args: list[str]) -> int:

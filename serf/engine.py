@@ -361,13 +361,27 @@ class Engine:
         if lib.nk_serf_is_rotten(self._serf, self._message):
             raise ImageUnusable(_text(self._message))
 
-    def save(self) -> Written:
-        """Write the next generation of the image.
+    def begin_save(self, wake_fd: int) -> None:
+        """Begin to write the state as it now is, beside what is done next.
+
+        An eventfd is written to when that is done.
 
         :raises Failed: with one goof that says why.
         """
+        if lib.nk_serf_save_begin(self._serf, wake_fd):
+            raise Failed(self._goofs())
+
+    def save_is_done(self) -> bool:
+        """Would `end_save` return at once?"""
+        return bool(lib.nk_serf_save_is_done(self._serf))
+
+    def end_save(self) -> Written:
+        """Wait for the save that was begun; what it wrote.
+
+        :raises Failed: with one goof that says why; it may be tried again.
+        """
         saved = ffi.new("struct nk_saved *")
-        if lib.nk_serf_save(self._serf, saved):
+        if lib.nk_serf_save_end(self._serf, saved):
             raise Failed(self._goofs())
         return Written(
             saved.event,

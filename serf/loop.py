@@ -1,12 +1,14 @@
 """The conversation: read writs, do them, write pleas.
 
 One thread, blocking. Reads are large, answers to works are written in
-batches as they gather, every answer in the order of its request. The king
+batches as they gather, every answer in the order of its request; but a save
+goes on beside what follows, and is answered when it is done. The king
 always reads, so a blocking write cannot deadlock; a king that has gone away
 ends the loop (and, in the middle of a long event, the watch thread ends the
 process).
 
-Owns: the two ends of the pipe that it is given.
+Owns: the two ends of the pipe that it is given, and the eventfd that tells the
+    end of a save.
 Invariants: the first plea is Ripe; every writ but Exit gets one answer.
 """
 
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import select
 from typing import assert_never
 
 from proto.codec import WritReader, pack_pleas
@@ -56,10 +59,17 @@ _READ_SIZE = 1 << 16  # larger buffers come fresh from the system: 16 us a read
 class Loop:
     """One serf's service of one king."""
 
-    def __init__(self, engine: Engine, read_fd: int, write_fd: int) -> None:
+    def __init__(
+        self, engine: Engine, read_fd: int, write_fd: int, wake_fd: int
+    ) -> None:
         self._engine = engine
         self._read_fd = read_fd
         self._write_fd = write_fd
+        self._wake_fd = wake_fd
+        self._saving: Save | None = None
+        self._doors = select.poll()
+        self._doors.register(read_fd, select.POLLIN)
+        self._doors.register(wake_fd, select.POLLIN)
 
     def run(self, loaded: Loaded) -> int:
         """Greet, then serve until told to leave; the exit code.
@@ -76,6 +86,8 @@ class Loop:
     def _serve(self) -> int:
         reader = WritReader()
         while True:
+            while self._saving is not None and not self._tend_save():
+                pass
             data = os.read(self._read_fd, _READ_SIZE)
             if not data:
                 return 0
@@ -100,7 +112,8 @@ class Loop:
             if isinstance(writ, Exit):
                 return writ.code & 0xFF
             answer = self._answer(writ)
-            self._send([*self._engine.slogs(), *self._engine.notices(), answer])
+            if answer is not None:
+                self._send([*self._engine.slogs(), *self._engine.notices(), answer])
         self._work(works)
         return None
 
@@ -109,7 +122,7 @@ class Loop:
             for pleas in self._engine.work(works):
                 self._send(pleas)
 
-    def _answer(self, writ: Peek | Play | Save | Pack | Hash | Gauge) -> Plea:
+    def _answer(self, writ: Peek | Play | Save | Pack | Hash | Gauge) -> Plea | None:
         try:
             match writ:
                 case Peek():
@@ -151,23 +164,33 @@ class Loop:
             stopped.goof,
         )
 
-    def _save(self, writ: Save) -> Plea:
+    def _save(self, writ: Save) -> Plea | None:
         engine = self._engine
         if writ.event != engine.event:
             return _refuse(
                 writ.request,
                 f"event {writ.event} is durable; the serf is at {engine.event}",
             )
-        saved = engine.save()
-        return Saved(
-            writ.request,
-            saved.event,
-            saved.mug,
-            saved.generation,
-            saved.pages,
-            saved.bytes_written,
-            saved.elapsed_us,
-        )
+        if self._saving is not None:
+            return _refuse(writ.request, "a save is under way")
+        engine.begin_save(self._wake_fd)
+        self._saving = writ
+        return None
+
+    def _tend_save(self) -> bool:
+        """Wait for a writ or for the save's end, and answer that; was it a writ?"""
+        assert self._saving is not None
+        if not self._engine.save_is_done():
+            ready = [fd for fd, _ in self._doors.poll()]
+            if self._wake_fd not in ready:
+                return True
+        os.read(self._wake_fd, 8)
+        request, self._saving = self._saving.request, None
+        try:
+            self._send([Saved(request, *self._engine.end_save())])
+        except Failed as failure:
+            self._send([Bail(request, failure.goofs)])
+        return False
 
     def _send(self, pleas: list[Plea]) -> None:
         data = memoryview(pack_pleas(pleas))

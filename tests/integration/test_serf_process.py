@@ -476,6 +476,29 @@ def test_save_restart_goes_on(tmp_path: Path) -> None:
             assert (done.event, done.mug) == (22, mug(with_state(21)))
 
 
+def test_a_save_is_of_the_event_that_it_names(tmp_path: Path) -> None:
+    """Whatever happens beside it: the state saved is the one it began with."""
+    image = tmp_path / "image"
+    with SerfProcess(image, *SMALL) as process:
+        process.ripe()
+        process.ask(Play(1, 1, 1, (boot_row(KERNEL),)))
+        for round_ in range(8):
+            event = 1 + 50 * round_
+            process.send(Save(9, event), *(poke(n, "x") for n in range(50)))
+            pleas = [process.hear() for _ in range(51)]
+            (saved,) = (plea for plea in pleas if isinstance(plea, Saved))
+            assert (saved.request, saved.event) == (9, event)
+            assert [p.event for p in pleas if isinstance(p, Done)] == [
+                *range(event + 1, event + 51)
+            ]
+    with SerfProcess(image, *SMALL, "--verify") as process:
+        ripe = process.ripe()
+        assert (ripe.event, ripe.mug) == (351, mug(with_state(350)))
+        done = process.ask(poke(60, "x"))
+        assert isinstance(done, Done)
+        assert (done.event, done.mug) == (352, mug(with_state(351)))
+
+
 def test_an_image_ahead_of_the_log_is_not_used(tmp_path: Path) -> None:
     image = tmp_path / "image"
     with SerfProcess(image, *SMALL) as process:

@@ -1,4 +1,4 @@
-/* units: noun nursery mug home collect image image_save status */
+/* units: noun nursery mug home freeze collect image image_save status */
 /* Cycles beside running events: against a model of what is reachable, with
  * weak tables, at home's limit, in the middle of saves and of closing. */
 #include "check.h"

@@ -1,4 +1,4 @@
-/* units: noun nursery mug home collect status */
+/* units: noun nursery mug home freeze collect status */
 /* Promotion keeps nouns, sharing and mugs, or changes nothing; every page
  * written is marked dirty; collection frees what no root reaches. */
 #include "check.h"

@@ -38,7 +38,7 @@ VARIANTS = {
     ],
     "threads": ["-O1", "-g", "-DNK_TINY", "-DNK_PARANOID", "-fsanitize=thread"],
 }
-THREADED = {"collect_test"}  # the others run no threads
+THREADED = {"collect_test", "image_test"}  # the others run no threads
 # scripts/sanitize: these flags instead, for all tests.
 if os.environ.get("NATIVE_FLAGS"):
     VARIANTS = {"given": os.environ["NATIVE_FLAGS"].split()}

@@ -54,6 +54,8 @@ class PaperEngine:
         self.mug = 99
         self.batches: list[int] = []
         self.waiting: list[Slog] = []
+        self.saving: Written | None = None
+        self.save_fails: bool | None = False  # None: at once
 
     def work(self, works: Sequence[Work]) -> Iterator[list[Plea]]:
         self.batches.append(len(works))
@@ -88,8 +90,22 @@ class PaperEngine:
         taken, self.waiting = self.waiting, []
         return taken
 
-    def save(self) -> Written:
-        return Written(self.event, self.mug, 5, 2, 32768, 17)
+    def begin_save(self, wake_fd: int) -> None:
+        assert self.saving is None
+        self.saving = Written(self.event, self.mug, 5, 2, 32768, 17)
+        if self.save_fails is None:
+            raise Failed((GOOF,))
+        os.eventfd_write(wake_fd, 1)
+
+    def save_is_done(self) -> bool:
+        return False  # as far as the loop can see before it waits
+
+    def end_save(self) -> Written:
+        saved, self.saving = self.saving, None
+        assert saved is not None
+        if self.save_fails:
+            raise Failed((GOOF,))
+        return saved
 
     def pack(self) -> tuple[int, int]:
         return 100, 50
@@ -101,16 +117,20 @@ class PaperEngine:
         pass
 
 
-def talk(*writs: Writ, raw: bytes = b"") -> tuple[list[Plea], Any, PaperEngine]:
+def talk(
+    *writs: Writ, raw: bytes = b"", save_fails: bool | None = False
+) -> tuple[list[Plea], Any, PaperEngine]:
     """All that the loop answers to `writs`, its exit code, and its engine."""
     down, feed = os.pipe()
     hear, up = os.pipe()
+    wake = os.eventfd(0)
     engine: Any = PaperEngine()
+    engine.save_fails = save_fails
     try:
         os.write(feed, pack_writs(writs) + raw)
         os.close(feed)
         try:
-            code: Any = Loop(engine, down, up).run(LOADED)
+            code: Any = Loop(engine, down, up, wake).run(LOADED)
         except BrokenPipeline as error:
             code = error
         os.close(up)
@@ -118,6 +138,7 @@ def talk(*writs: Writ, raw: bytes = b"") -> tuple[list[Plea], Any, PaperEngine]:
     finally:
         os.close(down)
         os.close(hear)
+        os.close(wake)
     return pleas, code, engine
 
 
@@ -149,24 +170,38 @@ def test_loop_answers_each_writ_in_order() -> None:
         Hash(6),
         Pack(7),
         Gauge(8),
-        Save(9, 12),
-        Play(10, 13, 0, (Row(0, Jam(b"x")), Row(0, Jam(b"y")))),
-        Play(11, 15, 0, (Row(0, Jam(b"stop")),)),
+        Play(9, 13, 0, (Row(0, Jam(b"x")), Row(0, Jam(b"y")))),
+        Play(10, 15, 0, (Row(0, Jam(b"stop")),)),
         Exit(300),
         Gauge(99),
     )
     kinds = [type(plea) for plea in pleas[1:]]
     assert kinds == [
-        *(Done, Bail, Slog, Peeked, Bail, Done, Hashed, Packed, Gauged, Saved),
+        *(Done, Bail, Slog, Peeked, Bail, Done, Hashed, Packed, Gauged),
         *(Played, Stuck),
     ]
     requests = [p.request for p in pleas[1:] if not isinstance(p, Slog)]
-    assert requests == [*range(1, 12)]
+    assert requests == [*range(1, 11)]
     assert Hashed(6, 12, hashlib.sha256(b"kernel").digest()) in pleas
-    assert Saved(9, 12, 99, 5, 2, 32768, 17) in pleas
-    assert Stuck(11, 11, 5, 6, None) in pleas
+    assert Stuck(10, 11, 5, 6, None) in pleas
     assert engine.batches == [2, 1]
     assert code == 300 & 0xFF
+
+
+def test_loop_answers_a_save_when_it_is_done() -> None:
+    pleas, code, _ = talk(Save(1, 10), Work(2, 0, Jam(b"a")), Save(3, 11))
+    done, refused, saved = pleas[1:]
+    assert done == Done(2, 11, 1, (), None)
+    assert isinstance(refused, Bail)
+    assert refused.request == 3
+    assert saved == Saved(1, 10, 99, 5, 2, 32768, 17)
+    assert code == 0
+
+
+@pytest.mark.parametrize("when", [None, True], ids=["at once", "later"])
+def test_loop_tells_that_a_save_failed(when: bool | None) -> None:
+    pleas, _, _ = talk(Save(1, 10), save_fails=when)
+    assert pleas[1:] == [Bail(1, (GOOF,))]
 
 
 def test_loop_saves_only_what_is_durable() -> None:
@@ -194,7 +229,8 @@ def test_loop_leaves_quietly_when_nobody_hears() -> None:
     down, feed = os.pipe()
     hear, up = os.pipe()
     os.close(hear)
+    wake = os.eventfd(0)
     engine: Any = PaperEngine()
-    assert Loop(engine, down, up).run(LOADED) == 0
-    for fd in (down, feed, up):
+    assert Loop(engine, down, up, wake).run(LOADED) == 0
+    for fd in (down, feed, up, wake):
         os.close(fd)
