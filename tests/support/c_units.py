@@ -14,8 +14,8 @@ __all__ = ["LIBRARIES", "NATIVE", "units_of"]
 NATIVE = Path(__file__).resolve().parents[2] / "native"
 LIBRARIES = ["-lmpfr", "-lgmp", "-lnettle", "-lpthread", "-lm"]
 MACHINE = (
-    "noun nursery home freeze collect survey mug jam status atom code memo jet listing probe "
-    "stub nock jets"
+    "noun nursery home freeze collect survey mug jam status atom code memo jet "
+    "listing probe stub nock jets"
 )
 SERF = " ".join({unit.stem for unit in NATIVE.glob("*.c")} - {"codec"} | {"jets"})
 
