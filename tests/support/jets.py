@@ -176,10 +176,20 @@ def _arms(battery: Noun) -> dict[str, int]:
 
 
 def _maker(formula: Noun) -> Noun:
-    """Of an arm that makes a trap and runs it at once: what makes the trap."""
-    kick = noun(9, 2, 0, 1)
-    runs = isinstance(formula, Cell) and formula.head == 7 and slot(formula, 7) == kick
-    return slot(formula, 6) if runs else formula
+    """Of an arm that makes a registered core and goes on with it: without what
+    comes after."""
+    before: list[Cell] = []
+    at = formula
+    while isinstance(at, Cell) and at.head in (7, 8) and isinstance(at.tail, Cell):
+        if at.head == 7 and _find_hint(at.tail.head) is not None:
+            made = at.tail.head
+            for step in reversed(before):
+                assert isinstance(step.tail, Cell)
+                made = noun(step.head, step.tail.head, made)
+            return made
+        before.append(at)
+        at = at.tail.tail
+    return formula
 
 
 def _is_fast(formula: Cell) -> bool:
