@@ -7,7 +7,10 @@ formats on random and special numbers.
 
 from __future__ import annotations
 
+import math
+import os
 import random
+import struct
 from fractions import Fraction
 from math import isqrt
 
@@ -223,12 +226,109 @@ def test_jets_agree_with_fractions(jets: Jets, door: str) -> None:
             assert got == (0 if model.compare(arm, a, b) else 1), (arm, a, b)
 
 
+# --- half precision, through and through -----------------------------------------
+
+SWEEP = bool(os.environ.get("TREADLE_HALF_SWEEP"))
+"""By hand: every root in every mode, every pair of edges and a million more."""
+EDGES = (0, 1, 2, 0x155, 0x1FF, 0x200, 0x201, 0x2AA, 0x3FE, 0x3FF)
+HALF_MAX = 0x7BFF
+HALF_VALUES = [
+    struct.unpack("<e", struct.pack("<H", bits))[0] for bits in range(1 << 16)
+]
+
+
+def half_of(value: float, mode: str, error: float) -> int:
+    """A double as the nearest half in the mode, by Python's own conversion.
+    `error`: below zero where the true value is less than this double."""
+    try:
+        bits = int.from_bytes(struct.pack("<e", value), "little")
+    except OverflowError:
+        if abs(value) >= 65536:
+            return 0xFC00 if value < 0 else 0x7C00
+        bits = 0x8000 * (value < 0) + (0x7C00 if mode == "n" else HALF_MAX)
+    size, near = bits & 0x7FFF, abs(HALF_VALUES[bits])
+    minus = bool(bits >> 15)
+    beyond = abs(value) - near or (-error if minus else error)
+    if mode == "n" or beyond == 0:
+        return bits
+    away = (mode == "u" and not minus) or (mode == "d" and minus)
+    if beyond > 0 and away:
+        size += 1
+    elif beyond < 0 and not away:
+        size -= 1
+    return 0x8000 * minus + size
+
+
+def half_computed(model: Model, arm: str, a: int, b: int) -> int:
+    """Of finite numbers other than zero doubles suffice: a sum or a product of
+    two halves is exact, and what a quotient or a root lacks is too little to
+    lead to another half but for its sign. The model does the rest."""
+    x, y = HALF_VALUES[a], HALF_VALUES[b]
+    plain = all(1 <= bits & 0x7FFF <= HALF_MAX for bits in (a, b))
+    if not plain or (arm == "add" and x + y == 0) or (arm == "sub" and x == y):
+        return model.compute(arm, a, b)
+    if arm == "div":
+        made = x / y
+        # Exactly: what the quotient lacks, seen from its own sign.
+        rest = Fraction(x) - Fraction(made) * Fraction(y)
+        return half_of(made, model.mode, float(rest / Fraction(y)) if rest else 0.0)
+    value = {"add": x + y, "sub": x - y, "mul": x * y}[arm]
+    return half_of(value, model.mode, 0.0)
+
+
+def half_root(model: Model, bits: int) -> int:
+    if not 1 <= bits <= HALF_MAX:
+        return model.compute("sqt", bits)
+    made = math.sqrt(HALF_VALUES[bits])
+    rest = Fraction(HALF_VALUES[bits]) - Fraction(made) ** 2
+    return half_of(made, model.mode, (rest > 0) - (rest < 0))
+
+
+def half_edges(fractions: tuple[int, ...]) -> list[int]:
+    """Of each sign and exponent some: zeros, infinities and NaNs among them."""
+    return [
+        sign << 15 | exponent << 10 | fraction
+        for sign in (0, 1)
+        for exponent in range(32)
+        for fraction in fractions
+    ]
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_half_every_root(jets: Jets, mode: str) -> None:
-    """Every number has a bit of its own in this test of two thousand."""
     model = Model("rh", mode)
-    for bits in range(MODES.index(mode) * 7, 1 << 16, 31):
-        assert jets("tri/rh/sqt", bits, noun(mode)) == model.compute("sqt", bits)
+    # Every number is in one mode's share; by hand in each.
+    first, step = (0, 1) if SWEEP else (MODES.index(mode), 4)
+    share: list[Noun] = list(range(first, 1 << 16, step))
+    got = jets.many("tri/rh/sqt", share, noun(mode))
+    for bits, made in zip(share, got, strict=True):
+        assert isinstance(bits, int)
+        assert made == half_root(model, bits), hex(bits)
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("mode", MODES)
+def test_half_every_edge(jets: Jets, mode: str) -> None:
+    """Pairs of numbers at the edges of every exponent; by hand far more."""
+    model, dice = Model("rh", mode), random.Random(mode)
+    edges = half_edges(EDGES)
+    pairs = [(a, b) for a in edges for b in edges]
+    if SWEEP:
+        pairs += [(dice.getrandbits(16), dice.getrandbits(16)) for _ in range(1 << 18)]
+    else:
+        pairs = dice.sample(pairs, 1500)
+    for arm in ("add", "sub", "mul", "div"):
+        for at in range(0, len(pairs), 1 << 17):
+            some = pairs[at : at + (1 << 17)]
+            got = jets.many(f"tri/rh/{arm}", [noun(a, b) for a, b in some], noun(mode))
+            for (a, b), made in zip(some, got, strict=True):
+                assert made == half_computed(model, arm, a, b), (arm, hex(a), hex(b))
+    triples = [
+        tuple(dice.choices(edges, k=3)) for _ in range(200_000 if SWEEP else 300)
+    ]
+    got = jets.many("tri/rh/fma", [noun(*each) for each in triples], noun(mode))
+    for triple, made in zip(triples, got, strict=True):
+        assert made == model.compute("fma", *triple), [hex(each) for each in triple]
 
 
 def test_what_declines(jets: Jets) -> None:

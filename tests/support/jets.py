@@ -53,6 +53,16 @@ class Jets:
         # The gate is pushed on [sample 0].
         return _run(self.engine, Cell(sample, 0), self._gates[path, door])
 
+    def many(self, path: str, samples: list[Noun], door: Noun = 0) -> list[Noun]:
+        """The products of many, none of which may crash."""
+        # A core [loop list products gate]: slams the list's items, in turn.
+        slam = noun(9, 2, 10, (6, 0, 12), 0, 15)
+        after = noun((0, 2), (0, 13), (slam, 0, 14), 0, 15)
+        loop = noun(6, (3, 0, 6), (9, 2, after), 0, 14)
+        start = noun((1, loop), (0, 1), (1, 0), self.gate(path, door=door))
+        made = _run(self.engine, noun(samples), noun(9, 2, start))
+        return items(made)[::-1]
+
     def gate(self, path: str, sample: Noun = 0, door: Noun = 0) -> Noun:
         """The formula that makes and registers the gate, and all above it."""
         *above, name = path.split("/")
