@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import sys
+import textwrap
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -457,6 +458,39 @@ def _hoon(args: argparse.Namespace) -> int:
     return _become([*words, args.text])
 
 
+def _explain(args: argparse.Namespace) -> int:
+    from king.errors import EXIT_CODES
+    from king.explain import WORDS
+
+    if args.code is None:
+        if args.json:
+            _print_json(EXIT_CODES)
+        for code, words in () if args.json else WORDS.items():
+            print(f"{code:20} {words.symptom}")
+        return 0
+    if args.code not in WORDS:
+        raise TreadleError(
+            "usage",
+            f"{args.code} is no code of ours",
+            "treadle explain lists them all",
+        )
+    words = WORDS[args.code]
+    if args.json:
+        _print_json(
+            {"code": args.code, "exit_code": EXIT_CODES[args.code], **words._asdict()}
+        )
+        return 0
+    print(f"{args.code} (exit code {EXIT_CODES[args.code]})\n")
+    for name, text in words._asdict().items():
+        lines = textwrap.wrap(text, 66, break_on_hyphens=False)
+        print(
+            "\n".join(
+                f"  {name if at == 0 else '':9}{line}" for at, line in enumerate(lines)
+            )
+        )
+    return 0
+
+
 def _become(words: list[str]) -> NoReturn:
     """Be `python -m serf` with these words from now on."""
     # From this very tree, never from the current directory (-P).
@@ -690,6 +724,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument(
         "--out", metavar="FILE", help="write the formula's jam; run nothing"
+    )
+    command = add("explain", _explain, "say what an error code means, and what to do")
+    command.add_argument(
+        "code", metavar="CODE", nargs="?", help="such as pier-locked; none: all"
     )
     command = add("jets", _jets, "list the arms that the machine stands for")
     command.add_argument(

@@ -35,11 +35,12 @@ EXIT_USAGE = 2
 EXIT_CODES: dict[str, int] = {
     "usage": EXIT_USAGE,
     "failed": EXIT_FAULT,
-    "check-failed": EXIT_FAULT,
-    # noun and nock (serf/tool.py); a crashed computation exits 2
+    # noun, nock and hoon (serf/); a crashed computation exits 2
     "jam-bad": EXIT_FAULT,
     "file-bad": EXIT_FAULT,
     "nock-crashed": 2,
+    "hoon-bad": EXIT_FAULT,
+    "hoon-crashed": 2,
     # the pier
     "pier-missing": 3,
     "pier-exists": 3,
@@ -59,20 +60,14 @@ EXIT_CODES: dict[str, int] = {
     "log-old": 4,
     "log-failed": 4,
     "log-open": 4,
-    "log-mismatch": 4,
     "lmdb-version": 4,
     "meta-bad": 4,
     # the serf and its image
     "serf-missing": 5,
     "serf-died": 5,
-    "serf-stuck": 5,
     "serf-spoke-nonsense": 5,
-    "event-poison": 5,
-    "image-bad": 5,
-    "image-from-future": 5,
     "replay-diverged": 5,
     "replay-crashed": 5,
-    "kernel-too-new": 5,
     # pill and boot
     "pill-missing": 6,
     "pill-bad": 6,

@@ -1,0 +1,279 @@
+"""What each error code means: for `treadle explain CODE`, offline.
+
+Owns: the words. The codes and their exit codes are in errors.py; a test holds
+    the two together.
+Invariants: every entry says what one sees, why it happens, and what to do
+    next; none asks anyone to delete part of a pier.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = ["WORDS", "Words"]
+
+
+class Words(NamedTuple):
+    """Sentences for people."""
+
+    symptom: str
+    cause: str
+    next: str
+
+
+WORDS: dict[str, Words] = {
+    "usage": Words(
+        "The command line was not understood; nothing was done.",
+        "A word, option or value is not one that the command knows.",
+        "`treadle COMMAND --help` lists them.",
+    ),
+    "failed": Words(
+        "Something ended that should have gone on.",
+        "Most often a bug of treadle: a part of it crashed, and the ship stopped in "
+        "order. All that was acknowledged is in the log.",
+        "Start the ship again. If it comes back, report the message and the lines "
+        "above it.",
+    ),
+    "jam-bad": Words(
+        "A file or text that should be a jam is none.",
+        "It was cut, or is something else; the message gives the bit at which it "
+        "stops making sense.",
+        "Fetch it again. `treadle noun FILE` says what is in a jam.",
+    ),
+    "file-bad": Words(
+        "A file that was named cannot be read or written.",
+        "The path is wrong, or belongs to somebody else.",
+        "`ls -l` on the path that the message names.",
+    ),
+    "nock-crashed": Words(
+        "The computation ended without a product.",
+        "The formula crashed, ran out of memory or time: the mote says which, the "
+        "trace where.",
+        "`treadle nock --disassemble FILE` shows the programs that ran.",
+    ),
+    "hoon-bad": Words(
+        "`treadle hoon` cannot work with what it was given.",
+        "The kernel has no +wish arm that we know, or a file is missing.",
+        "Give a kernel's jam with --kernel; `treadle hoon --help` says which.",
+    ),
+    "hoon-crashed": Words(
+        "The Hoon did not parse, does not fit its types, or crashed as it ran.",
+        "The trace names the place; a syntax error names line and column.",
+        "Mend the text.",
+    ),
+    "pier-missing": Words(
+        "There is no ship in the directory that was named.",
+        "The path is wrong, or the ship was never booted, or its disk is not mounted.",
+        "`treadle boot PIER --fake ~zod` makes a new one.",
+    ),
+    "pier-exists": Words(
+        "Boot refuses: the directory is there already.",
+        "A boot never touches what it did not make.",
+        "`treadle run PIER` starts what is there; or name a new directory.",
+    ),
+    "pier-bad": Words(
+        "The directory is not a pier, or its files are not what they should be.",
+        "It has no event log, or a lock file is a link to somewhere else.",
+        "Name the directory that holds `.urb`; `treadle check PIER` looks closer.",
+    ),
+    "pier-locked": Words(
+        "Another process has this ship open.",
+        "A ship may run once: two would write two histories. The message names the "
+        "process; it may also be Vere.",
+        "`treadle stop PIER`, or use the ship that runs. Locks of dead processes "
+        "never stay.",
+    ),
+    "pier-newer": Words(
+        "This pier was written by a newer treadle.",
+        "Its format is not known here. Nothing was changed.",
+        "Start it with the newer treadle.",
+    ),
+    "manifest-bad": Words(
+        "The file with the pier's identity is damaged.",
+        "A disk or a hand changed it. The event log is not affected.",
+        "Restore `.urb/treadle.json` alone from a copy of this pier.",
+    ),
+    "identity-mismatch": Words(
+        "Files of two ships lie in one pier.",
+        "Somebody copied a log or an image over another ship's.",
+        "Restore the pier from a copy. Nothing was changed.",
+    ),
+    "no-permission": Words(
+        "The system forbids the access.",
+        "The pier belongs to another account.",
+        "Run treadle as the account that owns the pier.",
+    ),
+    "read-only": Words(
+        "The disk takes no writes.",
+        "It is mounted read-only, by choice or by the system after a fault.",
+        "`dmesg` says whether it was a fault; then mount it writable.",
+    ),
+    "network-disk": Words(
+        "The pier lies on a network filesystem.",
+        "The log is a memory map, and networks keep neither its locks nor its order "
+        "of writes. Nothing was changed.",
+        "Move the pier to a local disk.",
+    ),
+    "log-missing": Words(
+        "The pier has no event log.",
+        "The log is the ship: without it there is nothing to run.",
+        "Restore the pier from a copy.",
+    ),
+    "log-gap": Words(
+        "Events are missing between two that are there.",
+        "An epoch was removed by hand, or a copy was not whole.",
+        "Restore the missing epoch from a copy; `treadle check PIER` shows what is "
+        "there.",
+    ),
+    "log-bad": Words(
+        "The log is damaged: cut short, or its parts do not fit.",
+        "A copy was made while the ship ran, or the disk lost something.",
+        "Restore the pier from a copy; `treadle check PIER` shows what is there.",
+    ),
+    "log-newer": Words(
+        "The log has a format that we do not know.",
+        "A newer runtime wrote it. Nothing was changed.",
+        "Start the pier with that runtime.",
+    ),
+    "log-old": Words(
+        "The log has the format of an old Vere.",
+        "We read it, and do not continue it.",
+        "Start it once with a Vere that migrates it. `treadle check` and `treadle "
+        "replay` can read it as it is.",
+    ),
+    "log-failed": Words(
+        "A commit failed, and the ship has stopped.",
+        "After a failed write or sync nobody knows what is on the disk until it is "
+        "read anew; no effect of that batch went out, and nobody was told that it "
+        "was done.",
+        "Look at the disk (`dmesg`, free space), then start the ship again: it finds "
+        "out what is durable.",
+    ),
+    "log-open": Words(
+        "The log cannot be opened.",
+        "The message has the reason that LMDB gave.",
+        "Try again; then `treadle check PIER`.",
+    ),
+    "lmdb-version": Words(
+        "The LMDB library cannot write piers.",
+        "Another format than that of 0.9 would make the log unreadable for others.",
+        "Install the usual build: pip install 'lmdb>=3,<4'.",
+    ),
+    "meta-bad": Words(
+        "The log does not say whose it is.",
+        "Ship, format or length of the lifecycle are missing from its META table, or "
+        "are nonsense.",
+        "Restore the pier from a copy. Nothing was changed.",
+    ),
+    "serf-missing": Words(
+        "The process that computes cannot be started.",
+        "The installation is not whole.",
+        "Install treadle again.",
+    ),
+    "serf-died": Words(
+        "The process that computes has died, and could not be brought back.",
+        "The message has the cause: a signal, the system's memory killer, a rotten "
+        "page. A single death is mended by itself.",
+        "Start the ship again; the log has all that was acknowledged. If one event "
+        "kills it, its request is refused after the third death.",
+    ),
+    "serf-spoke-nonsense": Words(
+        "The process that computes said what it must not say.",
+        "King and serf are of different versions, or memory is at fault. Nothing of "
+        "what it said was written.",
+        "Install treadle again; test the machine's memory.",
+    ),
+    "replay-diverged": Words(
+        "Replay came to another state than the one that was logged.",
+        "The event did not compute the same twice: a defect of a runtime, this one or "
+        "the one that wrote the log, or of memory.",
+        "`treadle replay PIER --from-scratch --no-jets` tells a wrong jet from the "
+        "rest. Report the event number and both mugs.",
+    ),
+    "replay-crashed": Words(
+        "An event that is in the log cannot be computed.",
+        "It did succeed when it was logged: less memory than then, or a defect.",
+        "Replay with more memory; then report the event number and the trace.",
+    ),
+    "pill-missing": Words(
+        "The pill cannot be read.",
+        "The path is wrong.",
+        "Name an existing file with --pill, or leave it out for our own.",
+    ),
+    "pill-bad": Words(
+        "The file is no pill that we can boot.",
+        "It is cut, or something else than a pill.",
+        "Fetch it again, or leave --pill out for our own.",
+    ),
+    "pill-ivory": Words(
+        "The pill is an %ivory pill.",
+        "That is a helper for a terminal, not a kernel.",
+        "Boot a %pill or %cash pill (brass, solid), or leave --pill out.",
+    ),
+    "ship-bad": Words(
+        "The name is no ship's name, or not one that can be faked.",
+        "A galaxy, star, planet or moon is needed.",
+        "Try --fake ~zod.",
+    ),
+    "boot-failed": Words(
+        "The pill does not boot. Nothing was kept.",
+        "One of its boot events crashed: the message says which.",
+        "Is it whole, and meant for this kind of runtime? `treadle noun PILL` looks.",
+    ),
+    "disk-full": Words(
+        "The disk is full.",
+        "A running ship refuses new events before a commit can fail, goes on "
+        "answering, and takes events again by itself once there is room.",
+        "Free some space.",
+    ),
+    "disk-error": Words(
+        "The disk reported an error.",
+        "What was written last may not be there.",
+        "`dmesg` first; then start the ship, and `treadle check PIER`.",
+    ),
+    "not-running": Words(
+        "No ship answers in this pier.",
+        "It is at rest, or still starting.",
+        "`treadle status PIER` tells; `treadle run PIER` starts it.",
+    ),
+    "still-running": Words(
+        "The ship has not stopped in the time given.",
+        "It is in a long event, or saving.",
+        "Wait longer (--timeout); even kill -9 loses nothing that was acknowledged.",
+    ),
+    "conn-failed": Words(
+        "Talking to the ship failed.",
+        "It went away in the middle, or does not speak our words.",
+        "`treadle status PIER`.",
+    ),
+    "conn-timeout": Words(
+        "The ship does not answer in time.",
+        "It may be in a long event.",
+        "Try again with a longer --timeout; ctrl-c in its terminal interrupts.",
+    ),
+    "peek-failed": Words(
+        "The kernel has no answer at that path, or crashed over it.",
+        "Paths are the kernel's own.",
+        "Is the path right? It is /VIEW/DESK/SPUR, such as /x//kv/name.",
+    ),
+    "event-failed": Words(
+        "The event crashed in the kernel and is not in the log.",
+        "The ship is as it was before; the message has the kernel's reason.",
+        "Mend what was sent.",
+    ),
+    "event-dropped": Words(
+        "The ship did not take the event.",
+        "It is stopping, or its disk is nearly full.",
+        "`treadle status PIER` says which.",
+    ),
+    "port-busy": Words(
+        "The port is taken.",
+        "Another server listens there.",
+        "Choose one with --http-port, or 0 for any.",
+    ),
+    "noun-bad": Words(
+        "A text is not a noun as we write them.",
+        "The message names the place.",
+        "Nouns look like this: [1 2 %foo 'a cord' ~zod].",
+    ),
+}
