@@ -473,7 +473,8 @@ class _Ship:
             while pipeline.committed < pipeline.computed and spine.fault is None:
                 await self.thread.run(_nothing)
         spine.settle()
-        self.layout.conn_socket.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # of a disk that turned read-only
+            self.layout.conn_socket.unlink(missing_ok=True)
         # 5. Drivers see the end of their effects, and have a moment to flush.
         for channel in self._channels:
             channel.close()

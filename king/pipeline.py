@@ -268,6 +268,11 @@ class Pipeline:
         """Serf, log and world agree: nothing is between them."""
         return not (self.flight or self._again or self.answers)
 
+    @property
+    def save_is_due(self) -> bool:
+        """A save was planned, and its wall is reached."""
+        return self._save is not None and self.at_wall
+
     def send(self, wall: int) -> list[Writ]:
         """What to say to the serf now; `wall` is the time as @da."""
         if not self.up:
@@ -278,7 +283,7 @@ class Pipeline:
             if self.careful:
                 return out
         if self._save is not None:
-            if self.at_wall:
+            if self.save_is_due:
                 ask, self._save = self._save, None
                 self.saves_in_flight = 1
                 self._launch_ask(ask, out)

@@ -385,6 +385,8 @@ class Spine:
     def _release(self) -> None:
         if self.pipeline.release(self._world.hand):
             self._world.released(self.pipeline.released)
+        if self.pipeline.save_is_due:
+            self._send()  # what was released last was all that stood before it
         self._progress.set()
 
     # --- deadlines ------------------------------------------------------------

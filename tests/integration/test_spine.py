@@ -12,8 +12,9 @@ import trio
 from king.errors import PeekFailed, TreadleError
 from king.event import Fact, Failure, Refused
 from king.log.store import MemoryLog, Meta
-from king.pipeline import Limits
+from king.pipeline import Ask, Limits
 from proto.jam import cue, jam
+from proto.message import Gauge, Gauged
 from tests.support.fake_serf import step
 from tests.support.live_rig import Rig, open_rig, ovum
 
@@ -211,6 +212,22 @@ async def test_a_snapshot_shortens_the_replay(tmp_path: Path) -> None:
         assert isinstance(await rig.inject(ovum("c")), Fact)
         assert rig.spine.lord.ripe is not None
         assert rig.spine.lord.ripe.event == 50
+
+
+async def test_a_save_planned_behind_an_answer_needs_no_further_push(
+    tmp_path: Path,
+) -> None:
+    """The wall was seen before the last answer was released, and nobody
+    looked again: the save, and all behind it, waited for the next request."""
+    async with open_rig(tmp_path) as rig:
+        saved = trio.Event()
+        pipeline = rig.spine.pipeline
+        pipeline.ask(Ask("gauge", Gauge, Gauged, lambda _: None))
+        rig.spine.pump()
+        assert pipeline.save(lambda _: saved.set())
+        rig.spine.pump()
+        with trio.fail_after(10):
+            await saved.wait()
 
 
 async def test_a_save_waits_for_the_wall_under_load(tmp_path: Path) -> None:
