@@ -491,6 +491,12 @@ def _explain(args: argparse.Namespace) -> int:
     return 0
 
 
+def _lab(args: argparse.Namespace) -> int:
+    from king.lab.command import run
+
+    return run(args)
+
+
 def _become(words: list[str]) -> NoReturn:
     """Be `python -m serf` with these words from now on."""
     # From this very tree, never from the current directory (-P).
@@ -738,7 +744,20 @@ def _parser() -> argparse.ArgumentParser:
         help="a live ship: how often each was called there",
     )
     add_timeout(command, _TIMEOUT_S)
+    command = commands.add_parser(
+        "lab", help="crash a ship in every way, and see whether it recovers"
+    )
+    command.set_defaults(function=_lab)
+    _add_lab_commands(command)
     return parser
+
+
+def _add_lab_commands(command: argparse.ArgumentParser) -> None:
+    # Its words stand beside what they do; few commands pay for loading them.
+    if "lab" in sys.argv[1:2]:
+        from king.lab.command import add_commands
+
+        add_commands(command)
 
 
 # --- main -------------------------------------------------------------------

@@ -5,6 +5,7 @@
          [--home-size BYTES] [--nursery-size BYTES] [--jet-check] [--no-jets]
     serf noun|nock|jets|check-image|image-info ...   tools; see serf/tool.py
     serf hoon ...                                    see serf/hoon.py
+    serf lab                                         see serf/lab.py
 
 Ship and log are the 16 bytes of the ship's identity that the king expects.
 The lock's descriptor is only held, so that an orphan still keeps others out.
@@ -175,6 +176,10 @@ def main(args: list[str]) -> int:
             from serf.hoon import run as run_hoon
 
             return run_hoon(args[1:])
+        if args == ["lab"]:
+            from serf.lab import run as run_lab
+
+            return run_lab()
         if args and args[0] in _TOOLS:
             from serf.tool import run
 

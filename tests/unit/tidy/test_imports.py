@@ -39,6 +39,7 @@ LAYERS = [
     {"jam", "mug", "hash", "atom"},
     {"noun", "nursery", "worklist", "murmur", "cord"},
     {"config", "status"},
+    {"witness"},  # the lab's, and no part of the core
 ]
 
 

@@ -1,0 +1,199 @@
+"""`treadle lab`: list, run, report.
+
+What it is: words to calls. Exit codes: 0; 1 where something was found; 2 and
+    more as every command's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from king.errors import EXIT_FAULT, TreadleError
+from king.lab.ledger import Ledger
+from king.lab.report import write_report
+from king.lab.scenario import all_scenarios, find_scenario
+from king.lab.session import Session
+from king.lab.trial import Lab
+from king.pier import check_is_pier, who_locks
+
+__all__ = ["add_commands", "run"]
+
+_STATES, _PAIRS, _POINTS = 400, 4, 40
+
+
+def add_commands(parser: argparse.ArgumentParser) -> None:
+    """The words after `treadle lab`."""
+    parts = parser.add_subparsers(dest="part", required=True, metavar="PART")
+
+    def add(name: str, text: str) -> argparse.ArgumentParser:
+        part: argparse.ArgumentParser = parts.add_parser(
+            name, help=text, description=text
+        )
+        part.add_argument("--json", action="store_true", help="answer in JSON")
+        return part
+
+    add("list", "name the scenarios")
+    part = add("run", "interfere with scenarios, and see whether the ship recovers")
+    part.add_argument(
+        "scenario", nargs="*", metavar="SCENARIO", help="a name, or a .py file (all)"
+    )
+    part.add_argument("--seed", type=int, default=1, metavar="S")
+    ship = part.add_mutually_exclusive_group()
+    ship.add_argument(
+        "--pill", type=Path, metavar="FILE", help="the ship's kernel (our own)"
+    )
+    ship.add_argument(
+        "--pier", type=Path, metavar="DIR", help="work on copies of this ship, at rest"
+    )
+    part.add_argument(
+        "--states",
+        type=int,
+        default=_STATES,
+        metavar="N",
+        help=f"states that power cuts leave, judged in one process (default {_STATES})",
+    )
+    part.add_argument(
+        "--pairs",
+        type=int,
+        default=_PAIRS,
+        metavar="N",
+        help=f"of these states: start a whole ship on so many (default {_PAIRS})",
+    )
+    part.add_argument(
+        "--points",
+        type=int,
+        default=_POINTS,
+        metavar="N",
+        help=f"kills and errors at calls of a whole ship (default {_POINTS})",
+    )
+    part.add_argument("--state", type=int, metavar="K", help="this state alone")
+    part.add_argument(
+        "--pair", action="store_true", help="with --state: start a whole ship on it"
+    )
+    part.add_argument("--point", type=int, metavar="K", help="this point alone")
+    part.add_argument(
+        "--record", type=Path, metavar="DIR", help="take states of a kept record"
+    )
+    part.add_argument(
+        "--ledger", type=Path, metavar="FILE", help="add the counts to this file"
+    )
+    part.add_argument(
+        "--keep",
+        type=Path,
+        default=Path("lab-found"),
+        metavar="DIR",
+        help="where records of what was found go (default lab-found)",
+    )
+    part = add("report", "make a page of a ledger")
+    part.add_argument("out", type=Path, metavar="OUT.html")
+    part.add_argument("--ledger", type=Path, required=True, metavar="FILE")
+
+
+def run(args: argparse.Namespace) -> int:
+    """What `treadle lab` was asked for; the exit code."""
+    if args.part == "list":
+        return _list(args)
+    if args.part == "report":
+        return _report(args)
+    return _run(args)
+
+
+def _list(args: argparse.Namespace) -> int:
+    found = {scenario.name: scenario.text for scenario in all_scenarios()}
+    if args.json:
+        print(json.dumps(found))
+        return 0
+    for name, text in found.items():
+        print(f"{name:<14} {text}")
+    return 0
+
+
+def _report(args: argparse.Namespace) -> int:
+    ledger = Ledger.load(args.ledger)
+    try:
+        write_report(ledger, args.out)
+    except OSError as error:
+        why = f"cannot write {args.out}: {error.strerror}"
+        raise TreadleError("failed", why) from error
+    if args.json:
+        print(json.dumps({"written": str(args.out)}))
+    return 0
+
+
+def _check_at_rest(pier: Path) -> None:
+    holder = who_locks(check_is_pier(pier))
+    if holder is not None:
+        raise TreadleError(
+            "pier-locked",
+            f"{pier} is in use by {holder}, and cannot be copied",
+            f"stop that ship first: treadle stop {pier}",
+        )
+
+
+def _run(args: argparse.Namespace) -> int:
+    if args.pier is not None:
+        _check_at_rest(args.pier)
+    names = args.scenario or [scenario.name for scenario in all_scenarios()]
+    scenarios = [find_scenario(name) for name in names]
+    ledger = Ledger.load(args.ledger) if args.ledger else Ledger()
+    began = time.monotonic()
+    found = 0
+    lines: list[dict[str, Any]] = []
+    with Lab(pill=args.pill, pier=args.pier) as lab:
+        for scenario in scenarios:
+            if scenario.fresh and args.pier is not None:
+                continue  # it boots a ship of its own
+            with Session(
+                lab,
+                scenario,
+                args.seed,
+                ledger,
+                keep=args.keep,
+                tell=_mute if args.json else print,
+            ) as session:
+                line = _run_one(session, args)
+            found += len(session.found)
+            lines.append({"scenario": scenario.name, **line})
+            if not args.json:
+                print(f"{scenario.name}: {_sentence(line)}", flush=True)
+            ledger.save()
+    ledger.seconds += time.monotonic() - began
+    ledger.save()
+    if args.json:
+        print(json.dumps({"rounds": lines, "found": found}))
+    return EXIT_FAULT if found else 0
+
+
+def _run_one(session: Session, args: argparse.Namespace) -> dict[str, int]:
+    if args.record is not None:
+        session.use(args.record)
+    if args.point is not None:
+        session.strike_point(args.point)
+    elif args.state is not None:
+        trees = session.trees()
+        if not 0 <= args.state < len(trees):
+            raise TreadleError("usage", f"states are 0 to {len(trees) - 1}")
+        if args.pair:
+            session.start_pair(args.state, trees[args.state])
+        else:
+            session.judge_state(args.state, trees[args.state])
+    else:
+        return {
+            "states": session.judge_states(args.states),
+            "pairs": session.start_pairs(args.pairs),
+            "points": session.strike_points(args.points),
+            "found": len(session.found),
+        }
+    return {"found": len(session.found)}
+
+
+def _sentence(line: dict[str, int]) -> str:
+    return ", ".join(f"{number} {name}" for name, number in line.items())
+
+
+def _mute(_: str) -> None:
+    pass

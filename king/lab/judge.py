@@ -1,0 +1,382 @@
+"""Hold a pier against the law, without starting a ship on it.
+
+What it is: the oracle. A pier that something happened to is opened as a start
+    opens it, in a forked child that may die of it; the image is loaded, caught
+    up, saved and loaded again by `serf.lab`. What people were told is compared
+    with what is there.
+Owns: two helper processes, and a folder for the rows that they share.
+Invariants: nothing is forgiven that a person would have to repair by hand.
+    Equal logs and equal images are judged once.
+Limits: the pier is written to, as by a start; the caller gives a copy. Rows
+    of a whole log are held in memory.
+
+    python -m king.lab.judge         JSON lines: {"root": DIR, "append": BOOL}
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from king.check import module_command
+from king.errors import TreadleError
+from king.lab.states import Tree
+from king.pier import Layout, identity_bytes, open_pier
+from proto.errors import ProtoError
+from proto.jam import cue, jam
+from proto.message import Jam, Row
+from proto.noun import Cell, Noun
+
+__all__ = ["Judge", "Promise", "Verdict", "tokens_in"]
+
+_ANSWER_S = 120.0
+_ROWS_KEPT = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What must hold, by what people were told."""
+
+    acknowledged: frozenset[str] = frozenset()
+    """Tokens of events that were told to be done, or whose effects were seen."""
+    offered: frozenset[str] = frozenset()
+    """Tokens of all events that ever were injected."""
+    rows: tuple[bytes, ...] = ()
+    """Digests of the rows that must be there, from event 1."""
+    must_exist: bool = True
+    """False: there may be no pier at all (it was being booted)."""
+    snapshot: bool = False
+    """A snapshot was said to be saved: there must be a usable one."""
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What was found. No `faults`: the law holds."""
+
+    faults: list[str] = field(default_factory=list)
+    events: int = 0
+    snapshot_event: int = 0
+    fell_back: int = 0
+    replayed: int = 0
+    rows: tuple[bytes, ...] = ()
+
+    def __bool__(self) -> bool:
+        return not self.faults
+
+
+# --- tokens -------------------------------------------------------------------
+
+_TOKEN = re.compile(rb"tok(\d+);")
+
+
+def _text_of(noun: Noun) -> bytes:
+    """The bytes of all atoms, in order: tapes and cords become readable."""
+    parts: list[bytes] = []
+    waiting = [noun]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Cell):
+            waiting.append(value.tail)
+            waiting.append(value.head)
+        else:
+            parts.append(value.to_bytes((value.bit_length() + 7) // 8, "little"))
+    return b"".join(parts)
+
+
+@lru_cache(maxsize=_ROWS_KEPT)
+def tokens_in(job: bytes) -> tuple[str, ...]:
+    """The tokens of the lab in a logged job: each once."""
+    try:
+        found = _TOKEN.findall(_text_of(cue(Jam(job))))
+    except ProtoError:
+        return ()
+    return tuple(sorted({token.decode() for token in found}))
+
+
+# --- the helpers ----------------------------------------------------------------
+
+
+class _Helper:
+    """A process that answers lines; started anew after a death."""
+
+    def __init__(self, module: str, *words: str) -> None:
+        self._command, self._environment = module_command(module, *words)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def ask(self, question: dict[str, Any]) -> dict[str, Any]:
+        """Its answer; a `fault` that says how it died, if it did."""
+        if self._process is None:
+            self._process = subprocess.Popen(
+                self._command,
+                env=self._environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            )
+        process = self._process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(json.dumps(question).encode() + b"\n")
+        process.stdin.flush()
+        line = process.stdout.readline()
+        if line:
+            value: dict[str, Any] = json.loads(line)
+            return value
+        self._process = None
+        status = process.wait()
+        how = f"exit code {status}"
+        if status < 0:
+            how = signal.Signals(-status).name
+        return {"fault": f"opening it killed the process ({how})"}
+
+    def close(self) -> None:
+        if self._process is not None:
+            assert self._process.stdin is not None
+            assert self._process.stdout is not None
+            self._process.stdin.close()
+            self._process.stdout.close()
+            self._process.wait()
+            self._process = None
+
+
+class Judge:
+    """A context manager. `folder` is its own, and exists."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._king = _Helper("king.lab.judge")
+        self._serf = _Helper("serf", "lab")
+        self._logs: dict[bytes, dict[str, Any]] = {}
+        self._images: dict[tuple[bytes, str], dict[str, Any]] = {}
+        self.opened_logs = 0
+        self.opened_images = 0
+
+    def __enter__(self) -> Judge:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._king.close()
+        self._serf.close()
+
+    def judge(self, root: Path, promise: Promise) -> Verdict:
+        """Judge the pier at `root`."""
+        verdict = Verdict()
+        if not os.path.lexists(root):
+            if promise.must_exist:
+                verdict.faults.append("there is no pier")
+            return verdict
+        found = self._open(root, append=False)
+        if self._judge_log(found, promise, verdict):
+            self._judge_image(self._load(root, found), promise, verdict)
+        return verdict
+
+    def judge_tree(self, tree: Tree, pier: str, promise: Promise) -> Verdict:
+        """Judge what a power cut left, `pier` being the pier's path in it. The
+        log must take one more event, too."""
+        verdict = Verdict()
+        root = self._folder / "state"
+        if not any(path.startswith(f"{pier}/") for path in tree.paths()):
+            if promise.must_exist:
+                verdict.faults.append("there is no pier")
+            return verdict
+        below = f"{pier}/.urb/chk/"
+        key = tree.key(without=below)
+        found = self._logs.get(key)
+        if found is None:
+            with _written(tree, root, without=below):
+                found = self._logs[key] = self._open(root / pier, append=True)
+        if not self._judge_log(found, promise, verdict):
+            return verdict
+        pair = (tree.key(below=below), found["rows_name"])
+        facts = self._images.get(pair)
+        if facts is None:
+            with _written(tree, root, below=below):
+                facts = self._images[pair] = self._load(root / pier, found)
+        self._judge_image(facts, promise, verdict)
+        return verdict
+
+    def _open(self, root: Path, *, append: bool) -> dict[str, Any]:
+        self.opened_logs += 1
+        found = self._king.ask({"root": str(root), "append": append})
+        if not found["fault"]:
+            digests = "".join(found["digests"]).encode()
+            found["rows_name"] = name = hashlib.sha256(digests).hexdigest()
+            rows = self._folder / f"{name}.json"
+            if not rows.exists():
+                rows.write_text(json.dumps(found["rows"]))
+        return found
+
+    def _load(self, root: Path, found: dict[str, Any]) -> dict[str, Any]:
+        self.opened_images += 1
+        image = Layout(root).image
+        image.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        question = {name: found[name] for name in ("ship", "log", "life")}
+        rows = self._folder / f"{found['rows_name']}.json"
+        return self._serf.ask({**question, "image": str(image), "rows": str(rows)})
+
+    def _judge_log(
+        self, found: dict[str, Any], promise: Promise, verdict: Verdict
+    ) -> bool:
+        """Whether there are rows, for an image to be compared with."""
+        if found["fault"]:
+            verdict.faults.append(f"it does not open: {found['fault']}")
+            return False
+        rows = found["rows"]
+        verdict.events = len(rows)
+        verdict.rows = tuple(bytes.fromhex(digest) for digest in found["digests"])
+        kept = len(promise.rows)
+        if verdict.rows[:kept] != promise.rows:
+            pairs = zip(verdict.rows, promise.rows, strict=False)
+            same = next((n for n, (a, b) in enumerate(pairs) if a != b), len(rows))
+            verdict.faults.append(
+                f"history was lost or rewritten: {kept} events were there, of which "
+                f"{min(same, kept)} are"
+            )
+        counts: dict[str, int] = {}
+        for _, job in rows:
+            for token in tokens_in(bytes.fromhex(job)):
+                counts[token] = counts.get(token, 0) + 1
+        lost = promise.acknowledged - counts.keys()
+        if lost:
+            verdict.faults.append(f"acknowledged and lost: events {sorted(lost)}")
+        twice = sorted(token for token, count in counts.items() if count > 1)
+        if twice:
+            verdict.faults.append(f"logged twice: events {twice}")
+        unknown = sorted(counts.keys() - promise.offered)
+        if unknown and promise.offered:
+            verdict.faults.append(f"in the log and never offered: events {unknown}")
+        return True
+
+    def _judge_image(
+        self, facts: dict[str, Any], promise: Promise, verdict: Verdict
+    ) -> None:
+        if facts["fault"]:
+            verdict.faults.append(f"its image: {facts['fault']}")
+            return
+        verdict.snapshot_event = facts["event"]
+        verdict.fell_back = facts["fell_back"]
+        verdict.replayed = verdict.events - facts["event"]
+        last = verdict.events
+        if promise.snapshot and not facts["good"]:
+            verdict.faults.append(f"no usable snapshot: {facts['note']}")
+        if facts["event"] > last:
+            verdict.faults.append(f"its snapshot is of event {facts['event']} > {last}")
+        if facts["state"] != facts["expected"]:
+            verdict.faults.append(
+                f"the snapshot of event {facts['event']} is not the state that its "
+                "log gives"
+            )
+        if facts["end"] != facts["expected_end"]:
+            verdict.faults.append("snapshot and replay do not give the state")
+        again = facts["again"]
+        calm = (again["good"], again["event"], again["fell_back"])
+        if calm != (True, last, 0) or again["state"] != facts["expected_end"]:
+            verdict.faults.append(f"the second start is not calm: {again}")
+
+
+@contextlib.contextmanager
+def _written(
+    tree: Tree, root: Path, *, below: str = "", without: str = ""
+) -> Iterator[None]:
+    """The tree, on disk for as long as it takes."""
+    tree.write(root, below=below, without=without)
+    try:
+        yield
+    finally:
+        shutil.rmtree(root)
+
+
+# --- in the helper ----------------------------------------------------------------
+
+
+def _open(root: Path, append: bool) -> dict[str, Any]:
+    """As a start opens a pier; the rows of its log."""
+    with open_pier(root) as pier:
+        log = pier.log
+        log.settle()
+        rows: list[Row] = []
+        while batch := log.read(len(rows) + 1):
+            rows += batch
+        if len(rows) != log.last:
+            raise TreadleError("log-gap", f"{len(rows)} of {log.last} rows are there")
+        if append:
+            log.append(log.last + 1, [Row(0, jam(0))])
+            if len(log.read(log.last)) != 1:
+                raise TreadleError("log-gap", "what was appended is not there")
+        identity = pier.identity.hex()
+        ship = identity_bytes(pier.manifest.ship).hex()
+        life = pier.meta.life
+    pairs = [(row.mug, row.job.hex()) for row in rows]
+    return {
+        "fault": "",
+        "rows": pairs,
+        "digests": [_digest(row) for row in rows],
+        "ship": ship,
+        "log": identity,
+        "life": life,
+    }
+
+
+def _digest(row: Row) -> str:
+    data = row.mug.to_bytes(4, "little") + row.job
+    return hashlib.blake2b(data, digest_size=8).hexdigest()
+
+
+def _in_child(question: dict[str, Any]) -> bytes:
+    """The answer of a child, which may die of it."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.close(read)
+        try:
+            answer = _open(Path(question["root"]), question["append"])
+        except TreadleError as error:
+            answer = {"fault": str(error)}
+        except BaseException as error:
+            answer = {"fault": f"{type(error).__name__}: {error}"}
+        view = memoryview(json.dumps(answer).encode())
+        while view:
+            view = view[os.write(write, view) :]
+        os._exit(0)
+    os.close(write)
+    parts: list[bytes] = []
+    while part := os.read(read, 1 << 20):
+        parts.append(part)
+    os.close(read)
+    _, status = os.waitpid(pid, 0)
+    if os.WIFSIGNALED(status):
+        name = signal.Signals(os.WTERMSIG(status)).name
+        return json.dumps({"fault": f"opening it kills ({name})"}).encode()
+    return b"".join(parts)
+
+
+def _main(lines: Iterable[str]) -> int:
+    import king.log.epoch
+    import king.log.store
+
+    assert king.log.epoch
+    assert king.log.store
+    for line in lines:
+        os.write(1, _in_child(json.loads(line)) + b"\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main(sys.stdin))

@@ -1,0 +1,1 @@
+"""Scenarios of the lab; king/lab/scenario.py says what one is."""

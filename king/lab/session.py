@@ -1,0 +1,249 @@
+"""A round of the lab: one scenario, one seed, so many states and points.
+
+What it is: what `treadle lab run`, the soak and the tests have in common.
+    Plays the scenario in peace; judges what power cuts would leave; starts
+    whole pairs on some of that; strikes faults at whole pairs; writes all of
+    it into a ledger.
+Invariants: everything is chosen by the seed; what breaks the law is shrunk as
+    far as that is quick, and told with the line that shows it again.
+Limits: states of one record are numbered; a new record of the same scenario
+    may differ by a call, so a finding's record is kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+
+from king.lab.ledger import Finding, Ledger
+from king.lab.scenario import Scenario
+from king.lab.states import Choice, Tree, crash_states
+from king.lab.trial import PIER, Blow, Lab, Peace, Siege, points
+from king.lab.witness import Do, Fault
+
+__all__ = ["Session"]
+
+GROUP = 8
+"""Blows at one pier before it is left to recover in peace."""
+
+FOUND_MAX = 5
+"""Of one scenario and seed; more are more of the same."""
+
+
+class Session:
+    """A context manager. Records of what was found go to the folder `keep`;
+    `tell` hears of it, as lines for people."""
+
+    def __init__(
+        self,
+        lab: Lab,
+        scenario: Scenario,
+        seed: int,
+        ledger: Ledger,
+        *,
+        keep: Path,
+        tell: Callable[[str], None] = print,
+    ) -> None:
+        self.lab = lab
+        self.scenario = scenario
+        self.seed = seed
+        self.ledger = ledger
+        self.found: list[Finding] = []
+        self._keep = keep
+        self._tell = tell
+        self._record: Path | None = None
+        self._peace: Peace | None = None
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    @property
+    def peace(self) -> Peace:
+        """The scenario as it goes undisturbed; played once.
+
+        :raises TreadleError: failed: it does not go well in peace.
+        """
+        if self._peace is None:
+            self._record = self._stack.enter_context(self.lab.room()) / "record"
+            self._peace = self.lab.peace(self.scenario, self._record)
+            self.ledger.add_live(self._peace.live_s)
+        return self._peace
+
+    def use(self, record: Path) -> None:
+        """Take a kept record instead of playing."""
+        self._peace = self.lab.remember(self.scenario, record)
+        self._record = record
+
+    # --- power cuts -----------------------------------------------------------
+
+    def trees(self) -> list[Tree]:
+        """What power cuts leave, numbered, in a fixed order."""
+        return list(crash_states(self.peace.disk, self.seed))
+
+    def judge_states(self, limit: int, *, deadline: float = 1e18) -> int:
+        """Judge up to `limit` of them, spread over all; how many were judged."""
+        trees = self.trees()
+        numbers = list(range(len(trees)))
+        if len(numbers) > limit:
+            numbers = sorted(random.Random(self.seed).sample(numbers, limit))
+        done = 0
+        for number in numbers:
+            if time.monotonic() > deadline or len(self.found) >= FOUND_MAX:
+                break
+            self.judge_state(number, trees[number])
+            done += 1
+        return done
+
+    def judge_state(self, number: int, tree: Tree) -> bool:
+        """Whether the law holds in it."""
+        faults = self._faults(tree)
+        self.ledger.count(f"states:{tree.choice.kind}")
+        if faults:
+            tree = self._shrink(tree)
+            what = f"state {number}: {tree}"
+            again = f"--state {number} --record {self._keep_record()}"
+            self._report(what, again, faults)
+        return not faults
+
+    def _faults(self, tree: Tree) -> list[str]:
+        promise = self.peace.promise(tree.at)
+        return self.lab.judge.judge_tree(tree, PIER, promise).faults
+
+    def _shrink(self, tree: Tree) -> Tree:
+        """The same fault with less lost: give back one call after the other."""
+        smaller = True
+        while smaller:
+            smaller = False
+            for choice in _lesser(tree.choice):
+                other = Tree(self.peace.disk, tree.at, choice)
+                if self._faults(other):
+                    tree, smaller = other, True
+                    break
+        return tree
+
+    def start_pairs(self, limit: int, *, deadline: float = 1e18) -> int:
+        """Start whole pairs on some states; how many."""
+        trees = self.trees()
+        dice = random.Random(f"pairs/{self.seed}")
+        numbers = sorted(dice.sample(range(len(trees)), min(limit, len(trees))))
+        done = 0
+        for number in numbers:
+            if time.monotonic() > deadline or len(self.found) >= FOUND_MAX:
+                break
+            self.start_pair(number, trees[number])
+            done += 1
+        return done
+
+    def start_pair(self, number: int, tree: Tree) -> bool:
+        """Whether a whole pair recovers from this state."""
+        promise = self.peace.promise(tree.at)
+        blow = Siege(self.lab, self.scenario).recover(tree, promise)
+        self.ledger.count(f"pairs:{tree.choice.kind}")
+        self._recovered(blow)
+        if blow.faults:
+            what = f"state {number}, a whole pair: {tree}"
+            again = f"--state {number} --pair --record {self._keep_record()}"
+            self._report(what, again, blow.faults)
+        return not blow.faults
+
+    # --- points -----------------------------------------------------------------
+
+    def strike_points(self, limit: int, *, deadline: float = 1e18) -> int:
+        """Strike so many faults at whole pairs; how many were struck."""
+        faults = points(self.peace.counts, self.seed)[:limit]
+        struck = 0
+        for start in range(0, len(faults), GROUP):
+            if time.monotonic() > deadline or len(self.found) >= FOUND_MAX:
+                break
+            struck += self._strike(start, faults[start : start + GROUP])
+        return struck
+
+    def strike_point(self, number: int) -> bool:
+        """This one alone, at a fresh pier; whether the law holds."""
+        fault = points(self.peace.counts, self.seed)[number]
+        return self._strike(number, [fault]) >= 0 and not self.found
+
+    def _strike(self, start: int, faults: list[Fault]) -> int:
+        blows = Siege(self.lab, self.scenario).run(faults)
+        for number, blow in enumerate(blows, start):
+            kind = blow.fault.do.name.lower()
+            if blow.fault.do is Do.ERRNO:
+                kind = str(blow.fault).split(" ", 1)[0]
+            self.ledger.count(f"points:{kind}" if blow.struck else "missed")
+            self._recovered(blow)
+            if blow.faults:
+                self._report_blow(number, blows[: number - start + 1])
+        return sum(blow.struck for blow in blows)
+
+    def _report_blow(self, number: int, blows: list[Blow]) -> None:
+        """Does the last blow do it alone? Else the whole group is needed."""
+        blow = blows[-1]
+        what = f"point {number}: {blow.fault}"
+        again = f"--point {number}"
+        if len(blows) > 1:
+            alone = Siege(self.lab, self.scenario).run([blow.fault])
+            if not alone[-1].faults:
+                before = "; ".join(str(b.fault) for b in blows[:-1])
+                what += f", after {before}"
+                again = f"--points {number + 1}"
+        self._report(what, again, blow.faults)
+
+    def _recovered(self, blow: Blow) -> None:
+        self.ledger.add_live(blow.live_s)
+        self.ledger.count("starts", len(blow.live_s))
+        if blow.verdict.replayed:
+            self.ledger.count("recoveries:replayed events")
+        elif blow.verdict.events:
+            self.ledger.count("recoveries:nothing to replay")
+        if blow.verdict.fell_back:
+            self.ledger.count("recoveries:fell back to an older snapshot")
+
+    # --- findings -----------------------------------------------------------------
+
+    def _report(self, what: str, again: str, faults: list[str]) -> None:
+        line = f"treadle lab run {self.scenario.name} --seed {self.seed} {again}"
+        finding = Finding(self.scenario.name, what, line, tuple(faults))
+        self.found.append(finding)
+        self.ledger.findings.append(finding)
+        self._tell(f"FOUND {what}")
+        for fault in faults:
+            self._tell(f"  {fault}")
+        self._tell(f"  again: {line}")
+
+    def _keep_record(self) -> Path:
+        """Where the record of this session outlives it."""
+        assert self._record is not None
+        if not self._record.is_relative_to(self.lab.folder):
+            return self._record  # it was given to us
+        kept = self._keep / f"{self.scenario.name}-{self.seed}"
+        if not kept.exists():
+            self._keep.mkdir(parents=True, exist_ok=True)
+            shutil.copytree(self._record, kept)
+        return kept
+
+
+def _lesser(choice: Choice) -> Iterator[Choice]:
+    """Choices that lose one thing less."""
+    if choice.torn >= 0:
+        yield replace(choice, torn=-1)
+    for index in sorted(choice.dropped):
+        yield replace(choice, dropped=choice.dropped - {index})
+    for at, (number, count) in enumerate(choice.lost_names):
+        fewer = ((number, count - 1),) if count > 1 else ()
+        rest = choice.lost_names[:at] + choice.lost_names[at + 1 :]
+        yield replace(choice, lost_names=rest + fewer)

@@ -1,0 +1,126 @@
+"""What a start would make of an image: for the crash lab, many in one process.
+
+    python -m serf lab        JSON lines on stdin and stdout
+
+    {"image": PATH, "ship": HEX, "log": HEX, "life": N, "rows": FILE}
+
+`rows` is a file of JSON: [[mug, job in hex], ...], the log from event 1. The
+image is loaded as a serf loads it, with every page verified; what the log has
+beyond it is played, a snapshot saved, and the image loaded once more. The
+answer tells what was found at each step, and the hash of the state beside the
+hash that the same rows give when they are played from the first:
+
+    {"fault": "", "good": true, "event": N, "fell_back": N, "note": "...",
+     "state": HEX, "expected": HEX, "end": HEX, "expected_end": HEX,
+     "again": {"good": ..., "event": ..., "fell_back": ...}}
+
+What it is: `python -m serf` without pipe and confinement, over and over. It
+    writes to the images that it is given.
+Invariants: references are computed in peace, in a machine of their own.
+Limits: small machines; the rows of one ship at a time are kept.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import sys
+from typing import Any
+
+from proto.message import Jam, Row
+from serf.engine import Engine, Failed, Loaded
+from serf.errors import SerfError
+
+__all__ = ["run"]
+
+_HOME_SIZE = 1 << 28
+_NURSERY_SIZE = 1 << 28
+
+Facts = dict[str, Any]
+
+
+class Refused(Exception):
+    """A step that a start could not have taken."""
+
+
+@functools.lru_cache(maxsize=64)
+def _rows(path: str) -> tuple[Row, ...]:
+    with open(path, "rb") as file:
+        return tuple(Row(mug, Jam(bytes.fromhex(job))) for mug, job in json.load(file))
+
+
+def _engine() -> Engine:
+    return Engine(_HOME_SIZE, _NURSERY_SIZE)
+
+
+def _hash(engine: Engine) -> str:
+    return hashlib.sha256(engine.kernel()).hexdigest() if engine.event else ""
+
+
+def _play(engine: Engine, rows: tuple[Row, ...], life: int, end: int) -> None:
+    """From where the engine stands to event `end`."""
+    start = engine.event
+    if start < end:
+        stopped = engine.play(life if start == 0 else 0, rows[start:end])
+        if stopped is not None:
+            raise Refused(f"the replay of event {stopped.event} diverged or crashed")
+
+
+@functools.lru_cache(maxsize=4096)
+def _reference(rows: tuple[Row, ...], life: int) -> str:
+    """The state after these rows, computed in peace."""
+    engine = _engine()
+    _play(engine, rows, life, len(rows))
+    return _hash(engine)
+
+
+def _load(engine: Engine, job: Facts, event_max: int) -> Loaded:
+    ship, log = bytes.fromhex(job["ship"]), bytes.fromhex(job["log"])
+    engine.open_image(job["image"])
+    loaded = engine.load(event_max, True, ship, log)
+    if loaded.good and (loaded.ship, loaded.log) != (ship, log):
+        raise Refused("the image is another ship's")
+    return loaded
+
+
+def _answer(job: Facts) -> Facts:
+    rows, life = _rows(job["rows"]), job["life"]
+    facts: Facts = {"fault": ""}
+    try:
+        engine = _engine()
+        loaded = _load(engine, job, len(rows))
+        facts.update(
+            good=loaded.good,
+            event=loaded.event if loaded.good else 0,
+            fell_back=loaded.fell_back,
+            note=loaded.note,
+            state=_hash(engine),
+            expected=_reference(rows[: engine.event], life) if engine.event else "",
+        )
+        _play(engine, rows, life, len(rows))
+        facts.update(end=_hash(engine), expected_end=_reference(rows, life))
+        engine.save()
+        del engine
+        engine = _engine()
+        again = _load(engine, job, len(rows))
+        facts["again"] = {
+            "good": again.good,
+            "event": again.event,
+            "fell_back": again.fell_back,
+            "state": _hash(engine),
+        }
+    except (SerfError, Refused) as error:
+        facts["fault"] = str(error)
+    except Failed as error:
+        facts["fault"] = f"the serf failed: {error}"
+    return facts
+
+
+def run() -> int:
+    """Answer until stdin ends."""
+    for line in sys.stdin:
+        answer = json.dumps(_answer(json.loads(line))).encode() + b"\n"
+        os.write(1, answer)
+    return 0
