@@ -85,7 +85,7 @@ def _load(engine: Engine, job: Facts, event_max: int) -> Loaded:
     return loaded
 
 
-def _answer(job: Facts) -> Facts:
+def _answer(job: Facts, wake_fd: int) -> Facts:
     rows, life = _rows(job["rows"]), job["life"]
     facts: Facts = {"fault": ""}
     try:
@@ -101,7 +101,8 @@ def _answer(job: Facts) -> Facts:
         )
         _play(engine, rows, life, len(rows))
         facts.update(end=_hash(engine), expected_end=_reference(rows, life))
-        engine.save()
+        engine.begin_save(wake_fd)
+        engine.end_save()
         del engine
         engine = _engine()
         again = _load(engine, job, len(rows))
@@ -120,7 +121,8 @@ def _answer(job: Facts) -> Facts:
 
 def run() -> int:
     """Answer until stdin ends."""
+    wake_fd = os.eventfd(0)  # told of the end of a save; nobody here listens
     for line in sys.stdin:
-        answer = json.dumps(_answer(json.loads(line))).encode() + b"\n"
+        answer = json.dumps(_answer(json.loads(line), wake_fd)).encode() + b"\n"
         os.write(1, answer)
     return 0
