@@ -147,7 +147,7 @@ class Kernel:
         assert found is not None, path
         core, axis = found
         if above:
-            core = _run(self.engine, core, slot(slot(core, 2), axis))
+            core = _run(self.engine, core, _maker(slot(slot(core, 2), axis)))
             if door is not None:
                 core = noun(slot(core, 2), door, slot(core, 7))
             axis = _arms(slot(core, 2))[name]
