@@ -40,7 +40,7 @@ struct instruction {
     bool ends;              /* the next one does not follow */
     uint64_t reads, writes; /* registers, a bit each */
     uint64_t live;          /* before it */
-    bool reached, called;   /* perhaps after a call */
+    bool reached;
 };
 
 struct assembler {
@@ -379,10 +379,6 @@ static void flow_backwards(struct assembler *as) {
     }
 }
 
-static bool is_before_calls(uint32_t opcode) {
-    return opcode == NK_OP_DECLINE || opcode == NK_OP_RECALL;
-}
-
 static bool flow_forwards(struct assembler *as) {
     as->code[0].reached = true;
     for (bool changed = true; changed;) {
@@ -392,20 +388,14 @@ static bool flow_forwards(struct assembler *as) {
             uint32_t next[JUMPS_MAX + 1];
             if (!one->reached) continue;
             for (uint32_t k = successors(as, i, next); k-- > 0;) {
-                struct instruction *other = &as->code[next[k]];
-                bool called = one->called || one->product != ABSENT;
-                changed |= !other->reached || (called && !other->called);
-                other->reached = true;
-                other->called |= called;
+                changed |= !as->code[next[k]].reached;
+                as->code[next[k]].reached = true;
             }
         }
     }
     for (uint32_t i = 0; i < as->count; i++) {
         const struct instruction *one = &as->code[i];
         if (!one->reached) return wrong(as, one->line, "this is never reached");
-        if (one->called && is_before_calls(one->opcode)) {
-            return wrong(as, one->line, "this may come after a call");
-        }
     }
     return true;
 }

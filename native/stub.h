@@ -24,11 +24,11 @@
  * `ld d a axis` stands for the shortest load. A helper's last operands may be
  * left out. The assembler works out which registers hold nouns at each
  * instruction, and refuses what reads one that may not have been written,
- * what is never reached, what runs over its end, and what could decline after
- * it has called something.
+ * what is never reached, and what runs over its end.
  *
  * An arm that is a program begins with its core in register 0. `decline`
- * leaves it to the arm's own Nock, on the same core. */
+ * leaves it to the arm's own Nock, on the same core: at any time, for nothing
+ * that Nock does can be seen twice; but what was called is called again. */
 #ifndef NK_STUB_H
 #define NK_STUB_H
 
@@ -39,7 +39,10 @@
  * jet (jet.h): NK_MEME collects and asks again, NK_PUNT declines. */
 typedef nk_status (*nk_helper_fn)(struct nk_machine *machine, nk_noun a, nk_noun b,
                                   nk_noun c, nk_noun *product);
-#define NK_HELPERS(X) X(reverse) /* a: a list, from its end */
+#define NK_HELPERS(X)                                                                  \
+    X(reverse) /* a: a list, from its end */                                           \
+    X(last)    /* a b: the farther hair */                                             \
+    X(stew)    /* a b: nail and tree of rules: the rule, or 0 */
 enum nk_helper {
 #define NK_HELPER_ENUM(name) NK_HELPER_##name,
     NK_HELPERS(NK_HELPER_ENUM)

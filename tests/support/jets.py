@@ -9,6 +9,7 @@ came from the jet. `Kernel` finds the same arm in a real kernel, takes the
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ FAST = noun("fast")
 PUNT = noun("declined", 0)
 CRASH = noun("crashed", 0)
 LAYERS = ("one", "two", "tri", "qua", "pen", "hex")
+FAR = ("qua/stew/fun",)  # their maker lies at 31, under [door ~]
 SLAM = noun(9, 2, 10, (6, 0, 6), 0, 2)  # of [gate [sample ...]]
 
 
@@ -41,9 +43,9 @@ def _hint(name: Noun, parent: Noun, body: Noun) -> Noun:
 class Jets:
     """Jets by path."""
 
-    def __init__(self, kelvin: int = 138) -> None:
+    def __init__(self, kelvin: int = 138, nursery_size: int = 1 << 28) -> None:
         self.kelvin = kelvin
-        self.engine = Engine(home_size=1 << 26, nursery_size=1 << 28)
+        self.engine = Engine(home_size=1 << 26, nursery_size=nursery_size)
         self._gates: dict[tuple[str, Noun], Noun] = {}
 
     def __call__(self, path: str, sample: Noun, door: Noun = 0) -> Noun:
@@ -73,10 +75,23 @@ class Jets:
                 core = noun((1, 0, at + 1), 0, 1)
                 formula = noun(7, formula, _hint(noun(layer), noun(0, 3), core))
             else:
-                core = noun((1, 0, at + 1), (1, door), 0, 1)
+                core = noun((1, noun(layer), at + 1), (1, door), 0, 1)
                 formula = noun(7, formula, _hint(noun(layer), noun(0, 7), core))
-        body = noun((1, 11, noun(name), 1, PUNT), (1, sample), 0, 1)
-        return noun(7, formula, _hint(noun(name), noun(0, 7), body))
+        far = path in FAR
+        context = noun((1, door), (1, 0), 0, 1) if far else noun(0, 1)
+        body = noun((1, 11, noun(name), 1, PUNT), (1, sample), context)
+        return noun(7, formula, _hint(noun(name), noun(0, 31 if far else 7), body))
+
+    def made(self, path: str, door: Noun) -> Noun:
+        """The gate itself, for the sample of another one."""
+        return _run(self.engine, 0, self.gate(path, door=door))
+
+    def slam(self, gate: Noun, sample: Noun, paths: Sequence[str]) -> Noun:
+        """What a gate gives that was made of others, of these paths."""
+        formula = noun(9, 2, 10, (6, 0, 3), 0, 2)
+        for path in paths:
+            formula = noun(7, (self.gate(path), 0, 1), 7, (0, 3), formula)
+        return _run(self.engine, Cell(gate, sample), formula)
 
 
 class Kernel:

@@ -100,8 +100,6 @@ static void test_mistakes(void) {
         {1, "an operand is missing", "slam core core"},
         {1, "not for programs by hand", "unbout core core 1"},
         {1, "not for programs by hand", "sham a core core end\nend: ret core"},
-        {5, "after a call",
-         "ld a core 2\nnock core a -> b\njatom b no\nret b\nno: decline"},
         {1, "too long", "ret averyveryverylongname"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
