@@ -201,10 +201,10 @@ int nk_serf_rejam(nk_serf *serf, const uint8_t *jam, uint64_t size, uint32_t *mu
                   const char **why);
 
 /* *[subject formula], of the jam of both. Out: the product's jam, or the
- * trace's where it crashed. [nanoseconds]: of the evaluation alone. NK_BAD:
- * [why]. */
+ * trace's where it crashed. [nanoseconds]: of the evaluation alone, on the
+ * wall and on the thread's own clock. NK_BAD: [why]. */
 int nk_serf_nock(nk_serf *serf, const uint8_t *jam, uint64_t size, int jets,
-                 uint64_t *nanoseconds, uint32_t *mug, const char **why);
+                 uint64_t nanoseconds[2], uint32_t *mug, const char **why);
 
 /* The formula of the jam of [subject formula]. Out: its programs as text.
  * NK_BAD: [why]. */

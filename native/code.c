@@ -671,13 +671,11 @@ static uint32_t path_of(uint64_t axis) {
 
 static uint32_t emit_slot(struct nk_code *c, uint32_t from, uint64_t axis,
                           struct want want) {
-    static const enum nk_opcode small[] = {NK_OP_LD2, NK_OP_LD3, NK_OP_LD4,
-                                           NK_OP_LD5, NK_OP_LD6, NK_OP_LD7};
-    uint32_t reg = dest(c, want);
-    emit(c, axis < 8 ? small[axis - 2] : NK_OP_LDP);
+    uint32_t reg = dest(c, want), opcode = nk_load_opcode(axis);
+    emit(c, opcode);
     word(c, reg);
     word(c, from);
-    if (axis >= 8) word(c, path_of(axis));
+    if (opcode == NK_OP_LDP) word(c, path_of(axis));
     return reg;
 }
 
@@ -1546,6 +1544,7 @@ static struct nk_program *program_new(struct nk_code *c, nk_noun formula) {
     *block = program; /* nk_code_of finds it there */
     program->formula = formula;
     program->code = (uint32_t *)(void *)(block + 1);
+    NK_ASSERT((uint64_t)(uintptr_t)program->code >> 48 == 0); /* see link_to */
     memcpy(program->code, c->words, c->words_count * 4);
     program->code_count = (uint32_t)c->words_count;
     program->registers = c->registers;

@@ -62,8 +62,9 @@ op_RETK:
 op_RET:
     value = REG(1);
 give: {
-    const uint32_t *back = (const uint32_t *)base[-1];
-    base -= 1 + back[-3];
+    uint64_t link = base[-1];
+    const uint32_t *back = link_ip(link);
+    base -= link_size(link);
     program = nk_code_of(back);
     base[back[-4]] = value;
     if (NK_UNLIKELY(base < stack->watermark)) stack->watermark = base;
@@ -97,6 +98,19 @@ op_LD3:
     LOAD_TWO(LD5, HEAD, TAIL)
     LOAD_TWO(LD6, TAIL, HEAD)
     LOAD_TWO(LD7, TAIL, TAIL)
+#define LOAD_THREE(name, second, third)                                                \
+    op_##name : a = REG(2);                                                            \
+    CELL_OR_EXIT(a);                                                                   \
+    a = TAIL(a);                                                                       \
+    CELL_OR_EXIT(a);                                                                   \
+    a = second(a);                                                                     \
+    CELL_OR_EXIT(a);                                                                   \
+    REG(1) = third(a);                                                                 \
+    NEXT(3);
+    LOAD_THREE(LD12, HEAD, HEAD)
+    LOAD_THREE(LD13, HEAD, TAIL)
+    LOAD_THREE(LD14, TAIL, HEAD)
+    LOAD_THREE(LD15, TAIL, TAIL)
 op_LDP: {
     a = REG(2);
     for (uint32_t path = ip[3]; path != 1; path >>= 1) {
@@ -225,11 +239,17 @@ op_EDITP: {
     NEXT(5);
 }
 op_EDITBIG:
-    if (!edit_depth(arena, REG(2), LITERAL(4), &need)) goto exit;
-    if (top + need > soft) goto collect;
+    need = edit_words(arena, LITERAL(4));
+    if (NK_UNLIKELY(top + need > soft)) {
+        /* Where the slot is there, the axis asks for no more than a noun has. */
+        if (slot_noun(arena, REG(2), LITERAL(4)) == NK_NONE) goto exit;
+        goto collect;
+    }
     arena->top = top;
-    REG(1) = edit_big(arena, REG(2), LITERAL(4), REG(3));
+    value = edit_big(arena, REG(2), LITERAL(4), REG(3));
+    if (value == NK_NONE) goto exit;
     top = arena->top;
+    REG(1) = value;
     NEXT(5);
 
     /* Calls. [callee] runs with subject [a]; the call's last words end at
@@ -245,7 +265,7 @@ call: {
                                 (const char *)stack->start);
     if (bytes > probe->stack_peak) probe->stack_peak = bytes;
 #endif
-    frame[-1] = (uint64_t)(ip + length);
+    frame[-1] = link_to(ip + length);
     frame[0] = a;
     base = frame;
     program = callee;

@@ -1,9 +1,9 @@
 /* The machine's loop, its stack, virtualisation and unwinding.
  *
  * The stack holds frames of registers. Below each frame's register 0 lies
- * the return address; the call before that address says how many of the
- * caller's registers stay, so frames need no other header. Frames under
- * `watermark` have not run since the last collection: a minor one skips
+ * the return address (see "links"); the call before that address says how
+ * many of the caller's registers stay, so frames need no other header. Frames
+ * under `watermark` have not run since the last collection: a minor one skips
  * them.
  *
  * A mark notes where a virtual run (mink) or a scry handler began: what to
@@ -91,13 +91,38 @@ struct nk_stack {
     struct nk_home_source home_source;
 };
 
+/* ---- links ---- */
+
+/* What lies below a frame: the return address, and in its upper bits how far
+ * the caller's frame is, so that a return need not wait for the code to tell
+ * (measured: a tenth of deep recursion). 0 there: too far, ask the code. */
+#ifndef NK_TINY
+#define LINK_SIZE_MAX 0xffffu
+#else
+#define LINK_SIZE_MAX 2u
+#endif
+#define LINK_BITS 48
+
+static inline uint64_t link_to(const uint32_t *ip) {
+    uint64_t size = 1 + (uint64_t)ip[-3];
+    return (uint64_t)ip | (size <= LINK_SIZE_MAX ? size << LINK_BITS : 0);
+}
+
+static inline const uint32_t *link_ip(uint64_t link) {
+    return (const uint32_t *)(link & ((1ull << LINK_BITS) - 1));
+}
+
+static inline uint64_t link_size(uint64_t link) {
+    uint64_t size = link >> LINK_BITS;
+    return NK_LIKELY(size != 0) ? size : 1 + (uint64_t)link_ip(link)[-3];
+}
+
 /* ---- roots ---- */
 
 static void mark_active(const struct nk_stack *stack) {
     stack->program->active = true;
     const uint64_t *base = stack->base;
-    for (const uint32_t *ip = (const uint32_t *)base[-1]; ip != NULL;
-         ip = (const uint32_t *)base[-1]) {
+    for (const uint32_t *ip = link_ip(base[-1]); ip != NULL; ip = link_ip(base[-1])) {
         nk_code_of(ip)->active = true;
         base -= 1 + ip[-3];
     }
@@ -126,8 +151,7 @@ static void trace_stack(struct nk_stack *stack, struct nk_arena *arena,
     const struct nk_program *program = NULL;
     const uint32_t *last = NULL;
     uint32_t size = 0;
-    for (const uint32_t *ip = (const uint32_t *)base[-1]; ip != NULL;
-         ip = (const uint32_t *)base[-1]) {
+    for (const uint32_t *ip = link_ip(base[-1]); ip != NULL; ip = link_ip(base[-1])) {
         if (ip != last) {
             last = ip;
             program = nk_code_of(ip);
@@ -316,34 +340,31 @@ static nk_noun slot_noun(const struct nk_arena *arena, nk_noun n, nk_noun axis) 
     return nk_slot_atom(arena, n, axis);
 }
 
-/* Edit at an axis too large for a path. Walks down first: where the slot
- * exists, the depth is that of a real noun. *words is what it will take. */
-static bool edit_depth(const struct nk_arena *arena, nk_noun target, nk_noun axis,
-                       uint64_t *words) {
-    if (slot_noun(arena, target, axis) == NK_NONE) return false;
-    *words = (nk_atom_bits(arena, axis) - 1) * NK_CELL_WORDS;
-    return true;
+/* Edit at an axis too large for a path: the words that it takes. */
+static uint64_t edit_words(const struct nk_arena *arena, nk_noun axis) {
+    return (nk_atom_bits(arena, axis) - 1) * NK_CELL_WORDS;
 }
 
+/* That edit, within room for it. NK_NONE: there is no such slot. */
 static nk_noun edit_big(struct nk_arena *arena, nk_noun target, nk_noun axis,
                         nk_noun value) {
-    uint64_t scratch, depth = nk_atom_bits(arena, axis) - 1;
-    struct nk_words words = nk_atom_words(arena, axis, &scratch);
-    nk_noun result = NK_NONE, *hole = &result;
+    uint64_t scratch, depth = nk_atom_bits(arena, axis) - 1, at = arena->top;
+    struct nk_words path = nk_atom_words(arena, axis, &scratch);
+    nk_noun result = NK_CELL_TAG | at;
     while (depth-- > 0) {
+        if (!nk_is_cell(target)) return NK_NONE;
+        bool right = (path.data[depth / 64] >> (depth % 64) & 1) != 0;
         nk_noun head = nk_head(arena, target), tail = nk_tail(arena, target);
-        nk_noun made = nk_cons(arena, head, tail);
-        *hole = made;
-        struct nk_cell *cell = nk_cell_at(arena, made);
-        if ((words.data[depth / 64] >> (depth % 64) & 1) != 0) {
-            hole = &cell->tail;
-            target = tail;
-        } else {
-            hole = &cell->head;
-            target = head;
-        }
+        nk_noun below = depth == 0 ? value : NK_CELL_TAG | (at + NK_CELL_WORDS);
+        struct nk_cell *made = (struct nk_cell *)(arena->base + at);
+        made->mug = 0;
+        made->tag = 0;
+        made->head = right ? head : below;
+        made->tail = right ? below : tail;
+        target = right ? tail : head;
+        at += NK_CELL_WORDS;
     }
-    *hole = value;
+    arena->top = at;
     return result;
 }
 
@@ -842,7 +863,7 @@ static void sample(struct nk_machine *machine, const char *leaf) {
             spot--;
         }
         if (program->name != 0) names[--at] = program->name;
-        const uint32_t *ip = (const uint32_t *)base[-1];
+        const uint32_t *ip = link_ip(base[-1]);
         if (ip == NULL || at <= 1) break;
         /* Recursion is one name. */
         if (at + 1 < NK_STACK_NAMES_MAX && names[at] == names[at + 1]) at++;

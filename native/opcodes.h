@@ -17,6 +17,8 @@
 #ifndef NK_OPCODES_H
 #define NK_OPCODES_H
 
+#include <stdint.h>
+
 /* What every call ends with, read backwards from the return address:
  *     [-4] register for the product     [-2] index of the call's live set
  *     [-3] registers that stay below    [-1] offset from the code's start */
@@ -35,6 +37,10 @@
     X(LD5, 3, "da")        /* d a */                                                   \
     X(LD6, 3, "da")        /* d a */                                                   \
     X(LD7, 3, "da")        /* d a */                                                   \
+    X(LD12, 3, "da")       /* d a: a gate's sample: its parts */                       \
+    X(LD13, 3, "da")       /* d a */                                                   \
+    X(LD14, 3, "da")       /* d a */                                                   \
+    X(LD15, 3, "da")       /* d a */                                                   \
     X(LDP, 4, "dap")       /* d a p */                                                 \
     X(LDBIG, 4, "dak")     /* d a k */                                                 \
     X(CONS, 4, "daa")      /* d a b */                                                 \
@@ -94,5 +100,12 @@ enum nk_opcode {
 #undef NK_OPCODE_ENUM
         NK_OP_COUNT
 };
+
+/* The load of a slot: LDP where no shorter one is made for it. */
+static inline uint32_t nk_load_opcode(uint64_t axis) {
+    if (axis >= 2 && axis <= 7) return NK_OP_LD2 + (uint32_t)(axis - 2);
+    if (axis >= 12 && axis <= 15) return NK_OP_LD12 + (uint32_t)(axis - 12);
+    return NK_OP_LDP;
+}
 
 #endif

@@ -243,7 +243,7 @@ static uint32_t shortest_load(struct assembler *as) {
         (void)next_word(as, &word);
     as->at = start;
     (void)number_of(word.text, UINT32_MAX, &axis);
-    return axis >= 2 && axis < 8 ? NK_OP_LD2 + (uint32_t)axis - 2 : NK_OP_LDP;
+    return nk_load_opcode(axis);
 }
 
 static bool is_end(uint32_t opcode) {

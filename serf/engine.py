@@ -155,6 +155,8 @@ class Evaluated(NamedTuple):
     jam: Jam
     mug: int
     seconds: float
+    thread_seconds: float
+    """Of the thread's own clock: load on the machine does not count."""
 
 
 class Crashed(NamedTuple):
@@ -163,6 +165,7 @@ class Crashed(NamedTuple):
     mote: str
     trace: Jam
     seconds: float
+    thread_seconds: float
 
 
 class Engine:
@@ -487,7 +490,7 @@ class Engine:
 
     def nock(self, jam: bytes, jets: bool) -> Evaluated | Crashed:
         """Evaluate the jam of `[subject formula]`. Raises as `noun`."""
-        nanoseconds = ffi.new("uint64_t *")
+        nanoseconds = ffi.new("uint64_t[2]")
         mug = ffi.new("uint32_t *")
         why = ffi.new("char const **")
         status = lib.nk_serf_nock(
@@ -495,10 +498,10 @@ class Engine:
         )
         if status == _STATUS_BAD or (status and why[0] != ffi.NULL and _text(why[0])):
             self._check(status, why)
-        seconds = nanoseconds[0] / 1e9
+        wall, thread = nanoseconds[0] / 1e9, nanoseconds[1] / 1e9
         if status:
-            return Crashed(self._mote(status), Jam(self._out()), seconds)
-        return Evaluated(Jam(self._out()), mug[0], seconds)
+            return Crashed(self._mote(status), Jam(self._out()), wall, thread)
+        return Evaluated(Jam(self._out()), mug[0], wall, thread)
 
     # --- inside ---
 

@@ -1,10 +1,13 @@
 """The bench: every figure beside its floor, in one run on one machine.
 
     scripts/bench [--json] [--only NAME ...] [--quick] [--runs N] [--dir DIR]
+    scripts/bench --inputs FOLDER
 
 Prints a table, or with --json a list of objects: name, value, unit, floor,
 floor_is, ratio (share of the floor's speed: higher is better), better, low,
-high, floor_low, floor_high, runs, aim, met, vere, note, seen.
+high, floor_low, floor_high, runs, aim, met, vere, note, seen. With --inputs,
+measures nothing, but writes the computations (jams of [subject formula]) and
+the data (jams) that Nock, jam and cue are measured with, for another Nock.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from pathlib import Path
 
 from tests.bench.figure import HEAD, Figure, shown
 from tests.bench.machine import Machine, filesystem, scratch
-from tests.bench.rooms import NAMES, ROOMS, Plan
+from tests.bench.rooms import NAMES, ROOMS, Plan, write_inputs
 
 WIDTHS = (16, 11, 21, 9, 11, 7, 13, 7)
 
@@ -36,11 +39,18 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--only", nargs="+", metavar="NAME", choices=NAMES, help=", ".join(NAMES)
     )
+    parser.add_argument(
+        "--inputs", type=Path, metavar="FOLDER", help="write what is measured with"
+    )
     args = parser.parse_args(argv)
     folder = Path(os.path.realpath(args.dir)) if args.dir else None
     work = scratch(folder)
     began = time.monotonic()
     try:
+        if args.inputs:
+            for path in write_inputs(Machine(work), args.inputs):
+                print(path)
+            return 0
         if not args.json:
             print(_about(work), flush=True)
             print(_row(HEAD), flush=True)

@@ -61,20 +61,34 @@ class Machine:
 
     @property
     def serial(self) -> Path:
-        units = ("noun", "nursery", "mug", "jam", "status")
-        sources = [ROOT / "native" / f"{unit}.c" for unit in units]
-        return self._compiled("serial", sources, ["-O3", f"-I{ROOT / 'native'}"])
+        return self._of_native("serial", "noun", "nursery", "mug", "jam", "status")
 
-    def _compiled(self, name: str, more: Sequence[Path], flags: Sequence[str]) -> Path:
+    @property
+    def collect(self) -> Path:
+        units = ("home", "collect", "noun", "nursery", "mug", "status")
+        return self._of_native("collect", *units)
+
+    def _of_native(self, name: str, *units: str) -> Path:
+        sources = [str(ROOT / "native" / f"{unit}.c") for unit in units]
+        flags = ["-O3", f"-I{ROOT / 'native'}", "-pthread"]
+        return self._compiled(name, sources, flags)
+
+    def _compiled(self, name: str, more: Sequence[str], flags: Sequence[str]) -> Path:
         program = self.folder / name
         if not program.exists():
             source = Path(__file__).with_name(f"{name}.c")
             base = ["cc", "-std=c11", "-D_GNU_SOURCE", *flags, "-o", str(program)]
-            subprocess.run([*base, str(source), *map(str, more)], check=True)
+            subprocess.run([*base, str(source), *more], check=True)
         return program
 
+    def write_noun(self, what: str, count: int, path: Path) -> None:
+        """The jam of a noun of serial.c."""
+        with path.open("wb") as out:
+            command = [str(self.serial), "write", what, str(count)]
+            subprocess.run(command, stdout=out, check=True)
+
     def c_loop_s(self, *words: str) -> float:
-        """Seconds of one round of a computation in floors.c."""
+        """Seconds of one round of a computation in floors.c, on its own clock."""
         command = [str(self.floors), *words, "1"]
         out = subprocess.run(command, check=True, capture_output=True, text=True)
         return int(out.stdout) / 1e9

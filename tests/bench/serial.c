@@ -5,6 +5,9 @@
  *                                   the list 0..COUNT-1
  *   serial atom BYTES ROUNDS        one large atom
  *   serial small COUNT ROUNDS       COUNT times an ovum of some 60 bytes
+ *   serial write WHAT COUNT         the jam of such a noun, on stdout; or of
+ *       edit: a computation that edits the last item of a list of COUNT, one
+ *       after the other, EDITS times
  *
  * A line a round, nanoseconds: jam cue mug allocate walk copy; before it one
  * line: bytes cells. For the small ones, of all of them together. The clock is
@@ -21,6 +24,8 @@
 static struct nk_arena arena;
 static struct nk_jammer *jammer;
 static volatile uint64_t sink;
+
+#define EDITS 1000
 
 static uint64_t now(void) {
     struct timespec time;
@@ -74,7 +79,34 @@ static nk_noun small(uint64_t n) {
     return nk_cons(&arena, time, nk_cons(&arena, wire, card));
 }
 
+static nk_noun pair(nk_noun head, nk_noun tail) {
+    return nk_cons(&arena, head, tail);
+}
+
+static nk_noun slot(uint64_t axis) {
+    return pair(0, axis);
+}
+
+/* [[arm 0 list] 9 2 0 1]; the arm counts the turns at 6, the list is at 7. */
+static nk_noun edits(uint64_t count) {
+    uint64_t words = count / 64 + 1;
+    uint64_t *data = nk_atom_begin(&arena, words);
+    need(data != NULL && count >= 64, "edit: give a longer list");
+    memset(data, 0xff, words * 8);
+    data[0] ^= 1;
+    data[words - 1] = ~0ull >> (63 - count % 64);
+    nk_noun last = nk_atom_finish(&arena, data, words);
+    nk_noun put = pair(10, pair(pair(last, pair(1, 2)), slot(7)));
+    nk_noun core = pair(10, pair(pair(7, put), slot(1)));
+    core = pair(10, pair(pair(6, pair(4, slot(6))), core));
+    nk_noun done = pair(5, pair(slot(6), pair(1, EDITS)));
+    nk_noun again = pair(9, pair(2, core));
+    nk_noun arm = pair(6, pair(done, pair(slot(7), again)));
+    return pair(pair(arm, pair(0, list(count))), pair(9, pair(2, slot(1))));
+}
+
 static nk_noun make(const char *what, uint64_t count) {
+    if (strcmp(what, "edit") == 0) return edits(count);
     if (strcmp(what, "tree") == 0) return tree(1u << 20, count);
     if (strcmp(what, "list") == 0) return list(count);
     if (strcmp(what, "atom") == 0) return atom(count);
@@ -186,11 +218,24 @@ static size_t round_of(const char *what, uint64_t count, struct batch *batch,
     return batch->ends[batch->count - 1];
 }
 
+static void write_one(const char *what, uint64_t count) {
+    const uint8_t *bytes;
+    size_t size;
+    need(nk_jam(jammer, &arena, make(what, count), &bytes, &size) == NK_OK,
+         "jam failed");
+    need(fwrite(bytes, 1, size, stdout) == size && fflush(stdout) == 0, "cannot write");
+}
+
 int main(int argc, char **argv) {
-    need(argc == 4, "usage: serial tree|list|atom|small COUNT ROUNDS");
+    need(argc == 4, "usage: serial tree|list|atom|small COUNT ROUNDS\n"
+                    "        serial write tree|list|atom|small|edit COUNT");
     need(nk_arena_open(&arena, 0, 4ull << 30) == NK_OK, "no address space");
     jammer = nk_jammer_new();
     need(jammer != NULL, "no memory");
+    if (strcmp(argv[1], "write") == 0) {
+        write_one(argv[2], strtoull(argv[3], NULL, 10));
+        return 0;
+    }
     const char *what = argv[1];
     uint64_t count = strtoull(argv[2], NULL, 10);
     struct batch batch = {.count = strcmp(what, "small") == 0 ? count : 1};

@@ -23,7 +23,7 @@ from king.pier import Layout
 from tests.bench.client import ask_one
 from tests.bench.machine import ROOT
 
-__all__ = ["Ship", "boot", "drive", "inside", "running", "treadle"]
+__all__ = ["Ship", "alone", "boot", "drive", "inside", "running", "treadle"]
 
 LIGHT = ROOT / "tests/conformance/vere/pills/light.pill"
 _START_S = 120.0
@@ -126,6 +126,11 @@ def drive(ship: Ship, window: int, seconds: float, kind: str) -> dict[str, Any]:
 def inside(pier: Path, *words: str) -> dict[str, Any]:
     """Work inside a king without drivers: see tests/bench/inside.py."""
     return _json_of(command("tests.bench.inside", str(pier), *words))
+
+
+def alone(*words: str) -> dict[str, Any]:
+    """A core in a process of its own: see tests/bench/alone.py."""
+    return _json_of(command("tests.bench.alone", *words))
 
 
 def _json_of(words: list[str]) -> dict[str, Any]:

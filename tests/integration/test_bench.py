@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from proto.jam import cue
+from proto.mug import mug
+from proto.noun import listed
+from tests.bench.alone import nock
 from tests.bench.figure import Aim, figure, percentile
 from tests.bench.rooms import NAMES
 
@@ -68,6 +72,18 @@ def test_bench_quick_yields_whole_rows() -> None:
         assert more == (row["unit"] == "events/s")
         top, bottom = ("value", "floor") if more else ("floor", "value")
         assert row["ratio"] == pytest.approx(row[top] / row[bottom], rel=1e-3)
+
+
+def test_inputs_are_written_for_another_nock(tmp_path: Path) -> None:
+    done = bench("--inputs", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    written = {path.name for path in tmp_path.iterdir()}
+    assert written == {Path(line).name for line in done.stdout.split()}
+    assert {"dec1e6.jam", "edit10k.jam", "data-tree.jam"} <= written
+    answer = nock(tmp_path / "edit10k.jam", 2)
+    assert answer["mug"] == f"{mug(listed([*range(9_999), 2])):08x}"
+    assert len(answer["seconds"]) == 2
+    assert cue((tmp_path / "data-small.jam").read_bytes()) is not None
 
 
 def test_bench_refuses_unknown_names() -> None:

@@ -17,7 +17,7 @@ static bool reads(const char *text) {
 
 static void test_a_program(void) {
     CHECK(reads("; a loop\n"
-                "      ld list core 12\n"
+                "      ld list core 24\n"
                 "      ld gate core 6 ; the head of it\n"
                 "      ldk made %done\n"
                 "next: jatom list end\n"
@@ -30,7 +30,7 @@ static void test_a_program(void) {
                 "end:  ret made"));
     /* clang-format off */
     const uint32_t want[] = {
-        NK_OP_LDP, 1, 0, 9,               /* list 1, core 0 */
+        NK_OP_LDP, 1, 0, 17,              /* list 1, core 0 */
         NK_OP_LD6, 2, 0,                  /* gate 2 */
         NK_OP_LDK, 3, 0,                  /* made 3 */
         NK_OP_JATOM, 1, 36 - 10,          /* next, at 10 */
