@@ -1,4 +1,4 @@
-/* What printing and reading atoms share: dates, and which Hoon it is. */
+/* What printing and reading atoms share: which Hoon it is, bases, dates. */
 #ifndef NK_JETS_AURA_H
 #define NK_JETS_AURA_H
 
@@ -14,6 +14,22 @@ static inline nk_noun nk_text_kelvin(const struct nk_machine *machine, nk_noun c
     for (unsigned i = 0; i < 8 && layer != NK_NONE && nk_is_cell(layer); i++)
         layer = nk_tail(&machine->arena, layer);
     return layer >= 135 && layer <= 138 ? layer : 0;
+}
+
+/* The bases of @u that are powers of two, and their digits between dots. */
+struct nk_base {
+    unsigned char letter;
+    unsigned bits, group;
+};
+
+/* NULL: none has this letter. */
+static inline const struct nk_base *nk_base_of(unsigned char letter) {
+    static const struct nk_base bases[] = {
+        {'b', 1, 4}, {'x', 4, 4}, {'v', 5, 5}, {'w', 6, 5}};
+    for (size_t i = 0; i < sizeof bases / sizeof *bases; i++) {
+        if (bases[i].letter == letter) return &bases[i];
+    }
+    return NULL;
 }
 
 /* Years count from the one that is written 1-, this many before it. */

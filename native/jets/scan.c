@@ -98,8 +98,8 @@ static bool number_of(struct reader *r, unsigned base, const struct digits *digi
     return answer(r, nk_atom_finish(r->arena, data, words), out);
 }
 
-/* The first group: 0 alone, or one to [group] digits, of which the first is
- * not 0. In base 16 the Hoon takes capitals there, after the first. */
+/* The first group of what is not 0: one to [group] digits, and not 0 the first.
+ * In base 16 the Hoon takes capitals there, after the first. */
 static bool eat_first_group(struct reader *r, unsigned base, size_t group,
                             struct digits *digits) {
     if (next(r) == '0' || !eat_digit(r, base, digits)) return false;
@@ -494,10 +494,6 @@ static bool labelled(struct dime *dime, nk_noun aura, bool found) {
 
 /* @u. What is none of the bases is the number 0, and something left over. */
 static bool eat_unsigned(struct reader *r, struct dime *dime) {
-    static const struct {
-        unsigned char letter;
-        unsigned base, group;
-    } bases[] = {{'b', 2, 4}, {'x', 16, 4}, {'v', 32, 5}, {'w', 64, 5}};
     size_t at = r->at;
     unsigned char letter = 'd';
     bool found = false;
@@ -505,10 +501,11 @@ static bool eat_unsigned(struct reader *r, struct dime *dime) {
     if (eat(r, "0")) {
         letter = next(r);
         r->at++;
-        if (letter == 'i') found = eat_decimal(r, false, &dime->atom);
-        for (size_t i = 0; i < sizeof bases / sizeof *bases; i++) {
-            if (letter != bases[i].letter) continue;
-            found = eat_dotted(r, bases[i].base, bases[i].group, &dime->atom);
+        const struct nk_base *base = nk_base_of(letter);
+        if (base != NULL) {
+            found = eat_dotted(r, 1u << base->bits, base->group, &dime->atom);
+        } else {
+            found = letter == 'i' && eat_decimal(r, false, &dime->atom);
         }
     }
     if (!found) {

@@ -94,23 +94,16 @@ static nk_status put_plain(struct text *text, struct nk_words words) {
 static nk_status put_unsigned(struct text *text, unsigned char form,
                               struct nk_words words) {
     if (form == 'c') return NK_PUNT;
-    const char *prefix = form == 'b'   ? "0b"
-                         : form == 'i' ? "0i"
-                         : form == 'x' ? "0x"
-                         : form == 'v' ? "0v"
-                         : form == 'w' ? "0w"
-                                       : "";
-    put_all(text, prefix, strlen(prefix));
-    if (form == 'b')
-        put_power(text, words, 1, 4);
-    else if (form == 'x')
-        put_power(text, words, 4, 4);
-    else if (form == 'v')
-        put_power(text, words, 5, 5);
-    else if (form == 'w')
-        put_power(text, words, 6, 5);
-    else
+    const struct nk_base *base = nk_base_of(form);
+    if (base != NULL || form == 'i') {
+        put(text, '0');
+        put(text, form);
+    }
+    if (base != NULL) {
+        put_power(text, words, base->bits, base->group);
+    } else {
         put_decimal(text, words, form == 'i' ? 0 : 3);
+    }
     return NK_OK;
 }
 

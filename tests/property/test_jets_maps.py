@@ -344,6 +344,8 @@ def test_jets_agree_with_a_real_kernel(jets: Jets) -> None:
     for door in ("in", "by"):
         trees = [loose_tree(dice, dice.randrange(9), door == "by") for _ in range(60)]
         trees.append(set_of([1, 5, 7]) if door == "in" else map_of(pairs))
+        twos: list[tuple[Noun, Noun]]
+        marks: list[tuple[Noun, Noun]]
         twos = [(tree, dice.choice(trees)) for tree in trees for _ in range(4)]
         marks = [(tree, dice.randrange(14)) for tree in trees for _ in range(4)]
         bounds: list[Noun] = [noun(0, 0), noun((0, 4), 0), noun(0, 0, 7)]

@@ -191,8 +191,7 @@ def _arms(battery: Noun) -> dict[str, int]:
         if isinstance(tree.head, int):
             hint = _find_hint(_maker(tree))
             if hint is not None:
-                clue = slot(hint, 27)
-                name = clue.head
+                name = slot(hint, 54)
                 if isinstance(name, int):
                     arms.setdefault(_text(name), axis)
         else:
@@ -206,8 +205,8 @@ def _maker(formula: Noun) -> Noun:
     before: list[Cell] = []
     at = formula
     while isinstance(at, Cell) and at.head in (7, 8) and isinstance(at.tail, Cell):
-        if at.head == 7 and _find_hint(at.tail.head) is not None:
-            made = at.tail.head
+        made = at.tail.head
+        if at.head == 7 and _find_hint(made) is not None:
             for step in reversed(before):
                 assert isinstance(step.tail, Cell)
                 made = noun(step.head, step.tail.head, made)
