@@ -40,15 +40,18 @@ extern const struct nk_arm nk_arms_bits[];
 extern const struct nk_arm nk_arms_floats[];
 extern const struct nk_arm nk_arms_codes[];
 extern const struct nk_arm nk_arms_compiler[];
+extern const struct nk_arm nk_arms_json[];
 extern const struct nk_arm nk_arms_lists[];
 extern const struct nk_arm nk_arms_maps[];
 extern const struct nk_arm nk_arms_names[];
 extern const struct nk_arm nk_arms_parsers[];
+extern const struct nk_arm nk_arms_random[];
 extern const struct nk_arm nk_arms_rounding[];
 extern const struct nk_arm nk_arms_scan[];
 extern const struct nk_arm nk_arms_serial[];
 extern const struct nk_arm nk_arms_sets[];
 extern const struct nk_arm nk_arms_sha[];
+extern const struct nk_arm nk_arms_streams[];
 extern const struct nk_arm nk_arms_text[];
 extern const struct nk_arm nk_arms_virtual[];
 

@@ -3,43 +3,27 @@
  * Octets are [size data], the first byte lowest. What would take Nock more
  * room or time than there is (a size beyond SIZE_MAX_OCTETS) declines, and so
  * do cells where atoms belong and lists that do not end in 0. */
-#include "sample.h"
-
 #include <stdlib.h>
 #include <string.h>
 
 #include "../mug.h"
+#include "octets.h"
 
 #define SIZE_MAX_OCTETS (1ull << 28)
 
-/* The bytes of an atom; what lies beyond its end reads as 0. */
-struct bytes {
-    const uint8_t *data;
-    uint64_t size;
-    uint64_t scratch;
-};
-
-static void bytes_of(const struct nk_arena *arena, nk_noun atom, struct bytes *out) {
-    out->size = nk_atom_size(arena, atom);
-    out->data = (const uint8_t *)nk_atom_words(arena, atom, &out->scratch).data;
-}
-static uint8_t byte_at(const struct bytes *bytes, uint64_t at) {
-    return at < bytes->size ? bytes->data[at] : 0;
-}
-
 static bool octets(const struct nk_machine *machine, nk_noun core, uint64_t *size,
-                   struct bytes *bytes) {
+                   struct nk_octets *bytes) {
     nk_noun p, q;
     if (!nk_sample_atoms(machine, core, &p, &q) || p > SIZE_MAX_OCTETS) return false;
     *size = p;
-    bytes_of(&machine->arena, q, bytes);
+    nk_octets_of(&machine->arena, q, bytes);
     return true;
 }
 
 /* ++  crc32: of all bytes, which must not be more than the size says. */
 static nk_status jet_crc32(struct nk_machine *machine, nk_noun core, nk_noun *product) {
     uint64_t size;
-    struct bytes bytes;
+    struct nk_octets bytes;
     uint32_t table[16], sum = 0xffffffffu;
     if (!octets(machine, core, &size, &bytes)) return NK_PUNT;
     if (size == 0) return nk_answer(0, product);
@@ -50,7 +34,7 @@ static nk_status jet_crc32(struct nk_machine *machine, nk_noun core, nk_noun *pr
             table[i] = table[i] >> 1 ^ ((table[i] & 1) != 0 ? 0xedb88320u : 0);
     }
     for (uint64_t i = 0; i < size; i++) {
-        sum ^= byte_at(&bytes, i);
+        sum ^= nk_octet_at(&bytes, i);
         sum = sum >> 4 ^ table[sum & 15];
         sum = sum >> 4 ^ table[sum & 15];
     }
@@ -61,11 +45,11 @@ static nk_status jet_crc32(struct nk_machine *machine, nk_noun core, nk_noun *pr
 static nk_status jet_adler32(struct nk_machine *machine, nk_noun core,
                              nk_noun *product) {
     uint64_t size;
-    struct bytes bytes;
+    struct nk_octets bytes;
     uint32_t low = 1, high = 0;
     if (!octets(machine, core, &size, &bytes)) return NK_PUNT;
     for (uint64_t i = 0; i < size; i++) {
-        low = (low + byte_at(&bytes, i)) % 65521;
+        low = (low + nk_octet_at(&bytes, i)) % 65521;
         high = (high + low) % 65521;
     }
     return nk_answer((nk_noun)high << 16 | low, product);
@@ -77,7 +61,7 @@ static nk_status jet_adler32(struct nk_machine *machine, nk_noun core,
 static nk_status jet_base16_en(struct nk_machine *machine, nk_noun core,
                                nk_noun *product) {
     uint64_t size;
-    struct bytes bytes;
+    struct nk_octets bytes;
     if (!octets(machine, core, &size, &bytes)) return NK_PUNT;
     if (size == 0) return nk_answer(0, product);
     size_t words = (size_t)(size * 2 + 7) / 8;
@@ -85,7 +69,7 @@ static nk_status jet_base16_en(struct nk_machine *machine, nk_noun core,
     if (data == NULL) return NK_MEME;
     uint8_t *out = (uint8_t *)data;
     for (uint64_t i = 0; i < size; i++) {
-        uint8_t byte = byte_at(&bytes, size - 1 - i);
+        uint8_t byte = nk_octet_at(&bytes, size - 1 - i);
         out[2 * i] = (uint8_t)"0123456789abcdef"[byte >> 4];
         out[2 * i + 1] = (uint8_t)"0123456789abcdef"[byte & 15];
     }
@@ -104,9 +88,9 @@ static nk_status jet_base16_de(struct nk_machine *machine, nk_noun core,
                                nk_noun *product) {
     struct nk_arena *arena = &machine->arena;
     nk_noun text, value = 0;
-    struct bytes digits;
+    struct nk_octets digits;
     if (!nk_sample(machine, core, &text) || nk_is_cell(text)) return NK_PUNT;
-    bytes_of(arena, text, &digits);
+    nk_octets_of(arena, text, &digits);
     for (uint64_t i = 0; i < digits.size; i++) {
         if (digit_of(digits.data[i]) == 16) return nk_answer(0, product);
     }
@@ -133,9 +117,9 @@ static nk_status jet_base16_de(struct nk_machine *machine, nk_noun core,
  * the making. */
 static nk_status lines_of(struct nk_arena *arena, nk_noun text, uint64_t end,
                           nk_noun *product) {
-    struct bytes bytes;
+    struct nk_octets bytes;
     nk_noun lines = 0, line;
-    bytes_of(arena, text, &bytes);
+    nk_octets_of(arena, text, &bytes);
     for (uint64_t i = end;; i--) {
         if (i > 0 && bytes.data[i - 1] != '\n') continue;
         nk_status status = nk_atom_cut(arena, text, i * 8, (end - i) * 8, &line);
@@ -162,10 +146,10 @@ static nk_status jet_leer(struct nk_machine *machine, nk_noun core, nk_noun *pro
 static nk_status jet_lune(struct nk_machine *machine, nk_noun core, nk_noun *product) {
     struct nk_arena *arena = &machine->arena;
     nk_noun text;
-    struct bytes bytes;
+    struct nk_octets bytes;
     if (!nk_sample(machine, core, &text) || nk_is_cell(text)) return NK_PUNT;
     if (text == 0) return nk_answer(0, product);
-    bytes_of(arena, text, &bytes);
+    nk_octets_of(arena, text, &bytes);
     if (bytes.data[bytes.size - 1] != '\n') return NK_PUNT;
     return lines_of(arena, text, bytes.size - 1, product);
 }

@@ -381,6 +381,9 @@ nk_status nk_tree_uni(struct nk_arena *arena, nk_noun a, nk_noun b, bool map,
 nk_status nk_set_put(struct nk_arena *arena, nk_noun *set, nk_noun item) {
     return put(arena, set, item, false);
 }
+nk_status nk_map_put(struct nk_arena *arena, nk_noun *map, nk_noun item) {
+    return put(arena, map, item, true);
+}
 
 /* Where an operand is no tree at all, equal ones are still their own union. */
 static nk_status jet_by_uni(struct nk_machine *machine, nk_noun core,

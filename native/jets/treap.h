@@ -41,6 +41,7 @@ static inline bool nk_sample_and_tree(const struct nk_machine *machine, nk_noun 
 
 /* maps.c */
 nk_status nk_set_put(struct nk_arena *arena, nk_noun *set, nk_noun item);
+nk_status nk_map_put(struct nk_arena *arena, nk_noun *map, nk_noun item);
 nk_status nk_tree_uni(struct nk_arena *arena, nk_noun a, nk_noun b, bool map,
                       nk_noun *product);
 
