@@ -3,7 +3,8 @@
  * Cheney's algorithm. A minor collection copies from the young space to the
  * end of the tenured one. A full one writes its copies above the young space,
  * but they refer to each other by where they will lie in the end, at the
- * start of the tenured space; then they are moved there in one piece.
+ * start of the tenured space; then they are moved there in one piece. Where
+ * there may be no room above, a minor collection first empties the young space.
  *
  * Policy. A collection happens when `young` words were allocated. It is
  * minor unless the tenured part has doubled since the last full one, so the
@@ -27,8 +28,6 @@
 #define RESERVE 64u
 /* With less than this tenured, a full collection is not worth its while. */
 #define FULL_MIN (16 * YOUNG_WORDS)
-/* Tenured, young, and above that the copies of a full collection. */
-#define SPACES 3u
 #define HUGE_WORDS ((2u << 20) / 8u)
 #define HUGE_NURSERY_MIN (256u << 20)
 /* Words of each space that stay resident between events. */
@@ -126,7 +125,7 @@ nk_status nk_arena_open(struct nk_arena *arena, uint64_t home_size,
     if (home_size > 1ull << 46 || nursery_size > 1ull << 45) return NK_MEME;
     uint64_t home_words = round_up((home_size + 7) / 8, NK_PAGE_WORDS);
     uint64_t words = round_up(nursery_size / 8 + 1, NK_PAGE_WORDS);
-    uint64_t all = home_words + SPACES * words + 3 * HUGE_WORDS;
+    uint64_t all = home_words + 2 * words + 3 * HUGE_WORDS;
     void *base = mmap(NULL, (size_t)all * 8, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (base == MAP_FAILED) return NK_MEME;
@@ -277,7 +276,13 @@ static void copy_all(struct nk_arena *arena) {
 
 static void collect(struct nk_arena *arena, bool full) {
     note_peak(arena);
+    uint64_t space = arena->nursery_end - arena->nursery_start;
     uint64_t other = round_up(arena->top, NK_PAGE_WORDS);
+    if (full && other + nk_nursery_used(arena) > arena->young_start + space &&
+        arena->top > arena->young_start) {
+        collect(arena, false);
+        other = arena->young_start;
+    }
     arena->minor = !full;
     arena->copy_floor = full ? arena->nursery_start : arena->young_start;
     arena->copy_start = full ? arena->nursery_start : arena->tenured;

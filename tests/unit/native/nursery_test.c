@@ -205,6 +205,32 @@ static void test_limits(void) {
     nk_nursery_reset(&arena);
 }
 
+/* A live young list of most of the nursery: a full collection of it finds no
+ * room above, and has to take two steps. */
+static void test_full_collection_of_much(void) {
+    const uint64_t count = nk_nursery_room_max(&arena) / NK_CELL_WORDS * 9 / 10;
+    nk_noun slots[1] = {nk_cons(&arena, 1, 2)};
+    struct nk_root_frame frame;
+    nk_root_push(&arena, &frame, slots, 1);
+    nk_nursery_collect_full(&arena);
+    for (uint64_t i = 0; i < count; i++) {
+        slots[0] = nk_cons_try(&arena, i, slots[0]);
+        CHECK(slots[0] != NK_NONE);
+    }
+    uint64_t minors = arena.minor_collections;
+    nk_nursery_collect_full(&arena);
+    CHECK(arena.minor_collections == minors + 1);
+    nk_nursery_collect_full(&arena); /* young is empty: one is enough */
+    CHECK(arena.minor_collections == minors + 1);
+    CHECK(nk_nursery_used(&arena) == (count + 1) * NK_CELL_WORDS);
+    nk_noun rest = slots[0];
+    for (uint64_t i = count; i-- > 0; rest = nk_tail(&arena, rest))
+        CHECK(nk_head(&arena, rest) == i);
+    CHECK(nk_head(&arena, rest) == 1);
+    nk_root_pop(&arena, &frame);
+    nk_nursery_reset(&arena);
+}
+
 static void test_reset_gives_memory_back(void) {
     nk_nursery_reset(&arena);
     CHECK(nk_nursery_used(&arena) == 0);
@@ -234,6 +260,7 @@ int main(void) {
     test_minor_keeps_tenured_in_place();
     test_deep_nouns_survive();
     test_limits();
+    test_full_collection_of_much();
     test_reset_gives_memory_back();
     test_arena_without_room();
     nk_arena_close(&arena);
