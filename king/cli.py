@@ -30,6 +30,7 @@ T = TypeVar("T")
 _TIMEOUT_S = 10.0
 _STOP_TIMEOUT_S = 60.0
 _PARTS_IN_LINE = 4
+_TEXT_MAX = 1 << 20  # of a noun, for people: --out gives all of it
 
 
 # --- boot, run, replay ------------------------------------------------------
@@ -309,13 +310,13 @@ def _peek(args: argparse.Namespace) -> int:
         _print_json(
             {
                 "path": args.path,
-                "text": render(value, 1 << 20),
+                "text": render(value, _TEXT_MAX),
                 "mug": f"{mug(value):08x}",
                 "jam": jam(value).hex(),
             }
         )
     elif not args.out:
-        print(render(value))
+        print(render(value, _TEXT_MAX))
     return 0
 
 

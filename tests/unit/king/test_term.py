@@ -18,7 +18,7 @@ from king.event import Effect, Fact, Outcome, Ovum
 from proto.cord import path_values
 from proto.jam import cue, jam
 from proto.noun import Cell, Noun, items, noun, slot
-from proto.tank import tang_lines, tank_lines
+from proto.tank import tank_lines
 
 TRACE = Path(__file__).parents[2] / "conformance/vere/traces/term.json"
 STEPS: list[dict[str, Any]] = json.loads(TRACE.read_text())["steps"]
@@ -295,7 +295,6 @@ def test_tanks_are_laid_out() -> None:
     assert tank_lines(palm) == ["{a|b}"]
     long = noun("rose", (" ", "[", "]"), ["x" * 15, "y" * 15])
     assert tank_lines(long, 24) == ["[", "  " + "x" * 15, "  " + "y" * 15, "]"]
-    assert tang_lines(noun(["second", "first"])) == ["first", "second"]
     deep: Noun = noun("leaf")
     for _ in range(100_000):
         deep = noun("rose", (0, 0, 0), [deep])
