@@ -18,6 +18,7 @@ from tests.support.jets import PUNT, Jets
 from tests.support.library import Library, library
 
 DE, EN = "hex/json/de", "hex/json/en"
+COMPILES = pytest.mark.timeout(900)  # with nothing kept yet
 
 
 @pytest.fixture(scope="module")
@@ -244,6 +245,7 @@ def _mutants(rng: random.Random, count: int) -> list[bytes]:
     return made
 
 
+@COMPILES
 def test_de_is_what_its_nock_says(jets: Jets, zuse: Library) -> None:
     rng = random.Random(1)
     texts = [*GOOD, *BAD, *ODD, *_mutants(rng, 300)]
@@ -256,6 +258,7 @@ def test_de_is_what_its_nock_says(jets: Jets, zuse: Library) -> None:
         assert jets(DE, cord) == want, text
 
 
+@COMPILES
 def test_en_is_what_its_nock_says(jets: Jets, zuse: Library) -> None:
     values: list[Noun] = []
     for text in [*GOOD, *ODD, *_mutants(random.Random(2), 200)]:
@@ -269,6 +272,7 @@ def test_en_is_what_its_nock_says(jets: Jets, zuse: Library) -> None:
         assert jets(EN, value) == want, value
 
 
+@COMPILES
 def test_the_jets_are_those_of_zuse(zuse: Library) -> None:
     text = _cord(b'{"a":[1,null]}')
     path, value = zuse.jet("de:json:html", text)

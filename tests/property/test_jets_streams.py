@@ -20,6 +20,7 @@ ARMS = (
     *("read-byte", "read-octs", "chunk", "need-bits", "drop-bits", "peek-bits"),
     *("read-bits", "byte-bits"),
 )
+COMPILES = pytest.mark.timeout(900)  # with nothing kept yet
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +151,7 @@ def _samples(arm: str, rng: random.Random) -> Noun:
             return Cell(2 * count, pea())
 
 
+@COMPILES
 @pytest.mark.parametrize("arm", ARMS)
 def test_an_arm_is_what_its_nock_says(jets: Jets, streams: Library, arm: str) -> None:
     rng = random.Random(arm)
@@ -198,6 +200,7 @@ def test_raw_bits_of_no_number_are_left_to_nock(jets: Jets) -> None:
     assert jets("tri/og/raw", 1 << 60, 5) == PUNT
 
 
+@COMPILES
 def test_raw_is_what_its_nock_says(streams: Library) -> None:
     counts: list[Noun] = [0, 1, 7, 8, 255, 256, 257, 512, 1000]
     gate = "~(raw og 0x1.2345.6789.abcd.ef01.2345)"

@@ -1,10 +1,10 @@
 """The arms of Arvo's libraries, with and without their jets: an oracle.
 
-Owns: a compiled part of lull and zuse, and bytestream and zlib above them, from
-the Hoon in the folder TREADLE_REAL_KERNELS: hoonc.jam compiles hoon, arvo, lull,
-zuse (kelvin 135), bytestream and zlib.hoon. Of lull and zuse only the arms that
-are named here are compiled, with all that their hints refer to. Compiling takes
-a minute, once: each stage is kept under $XDG_CACHE_HOME/treadle.
+Owns: a compiled part of lull and zuse, and bytestream above them, from the Hoon
+in the folder TREADLE_REAL_KERNELS: hoonc.jam compiles hoon, arvo, lull, zuse (of
+kelvin 135) and bytestream.hoon. Of lull and zuse only the arms that are named
+here are compiled, with all that their hints refer to. That takes a minute, and
+each gate some seconds, once: all is kept under $XDG_CACHE_HOME/treadle.
 """
 
 from __future__ import annotations
@@ -143,20 +143,11 @@ def _bytestream(source: str) -> str:
     return f"=~\n{source.replace('%bytestream  ..', '%bytestream-v0  ..')}\n=="
 
 
-def _zlib(source: str) -> str:
-    """As released: both arms hinted, in a core of that name."""
-    source = source[source.index("|%") :]
-    source = source.replace("::  ~/  %decompress-gzip", "~/  %decompress-gzip")
-    parts = source.replace("--\n::\n|%", "--\n~%  %zlib-v0  ..part  ~\n|%")
-    return f"=~\n{parts}\n=="
-
-
 _PARTS = {
     "arvo": _arvo,
     "lull": _lull,
     "zuse": _zuse,
     "bytestream": _bytestream,
-    "zlib": _zlib,
 }
 
 
