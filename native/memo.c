@@ -7,6 +7,7 @@
 
 #include "cord.h"
 #include "mug.h"
+#include "worklist.h"
 
 /* Entries of a table: when it is new, and at most. Both powers of two. */
 #ifndef NK_TINY
@@ -17,6 +18,7 @@ static const uint32_t entries_max[NK_MEMO_KINDS] = {1u << 21, 1u << 16, 1u << 16
 static const uint32_t entries_max[NK_MEMO_KINDS] = {16, 16, 16};
 #endif
 #define NONE UINT32_MAX
+#define UNIFY_AFTER 32u /* cell pairs that a comparison may walk unpunished */
 /* Shares of the nursery that may be live before the transient table is
  * thinned, and before it is emptied. */
 #define CROWDED 4u
@@ -149,15 +151,60 @@ static uint32_t hash_of(struct nk_arena *arena, nk_noun subject, nk_noun formula
     return (uint32_t)(mixed >> 32);
 }
 
+/* Two equal nouns that lie in different places: let the one above refer to
+ * what the one below refers to, all the way down, so that the next comparison
+ * ends where it begins. (A compile looks for the same few types again and
+ * again; where two copies of one are about, each look walks all of it.)
+ * Lower is never younger, so that no old noun comes to refer to a newer one.
+ * A pair that is met again costs nothing: its parts are the same by then. */
+static void unify(struct nk_arena *arena, nk_noun a, nk_noun b) {
+    struct nk_worklist todo;
+    nk_worklist_open(&todo);
+    for (;;) {
+        if (nk_offset(a) > nk_offset(b)) {
+            nk_noun lower = b;
+            b = a;
+            a = lower;
+        }
+        if (a != b && nk_is_cell(a) && nk_offset(b) >= arena->home_end) {
+            const struct nk_cell *below = nk_cell_at(arena, a);
+            struct nk_cell *above = nk_cell_at(arena, b);
+            nk_noun heads[2] = {below->head, above->head};
+            nk_noun tails[2] = {below->tail, above->tail};
+            above->head = heads[0];
+            above->tail = tails[0];
+            if (heads[0] != heads[1]) {
+                nk_worklist_push(&todo, heads[0]);
+                nk_worklist_push(&todo, heads[1]);
+            }
+            if (tails[0] != tails[1]) {
+                nk_worklist_push(&todo, tails[0]);
+                nk_worklist_push(&todo, tails[1]);
+            }
+        }
+        if (todo.count == 0) break;
+        b = nk_worklist_pop(&todo);
+        a = nk_worklist_pop(&todo);
+    }
+    nk_worklist_close(&todo);
+}
+
+/* Is this an entry's noun? */
+static bool same(struct nk_arena *arena, nk_noun own, nk_noun other) {
+    uint64_t steps = 0;
+    if (own == other) return true;
+    if (!nk_equal_counted(arena, own, other, &steps)) return false;
+    if (steps > UNIFY_AFTER) unify(arena, own, other);
+    return true;
+}
+
 static struct entry *find(struct nk_arena *arena, struct table *table, uint32_t hash,
                           uint64_t context, nk_noun subject, nk_noun formula) {
     for (uint32_t i = *bucket(table, hash); i != NONE; i = table->entries[i].next) {
         struct entry *entry = &table->entries[i];
-        if (entry->hash != hash || entry->context != context) continue;
-        if (entry->formula != formula && !nk_equal(arena, entry->formula, formula)) {
-            continue;
-        }
-        if (entry->subject == subject || nk_equal(arena, entry->subject, subject)) {
+        if (entry->hash == hash && entry->context == context &&
+            same(arena, entry->formula, formula) &&
+            same(arena, entry->subject, subject)) {
             return entry;
         }
     }

@@ -837,6 +837,47 @@ static void test_memo_bounds(void) {
     nk_machine_discard(&machine);
 }
 
+/* A tower of [depth] cells, each of the one below twice. */
+static nk_noun tower(uint32_t depth) {
+    nk_noun noun = 7;
+    for (uint32_t i = 0; i < depth; i++)
+        noun = nk_cons_try(arena, noun, noun);
+    return noun;
+}
+
+static nk_noun row(uint64_t count) {
+    nk_noun noun = 0;
+    for (uint64_t i = 0; i < count; i++)
+        noun = nk_cons_try(arena, i, noun);
+    return noun;
+}
+
+/* What was found to be equal once is one noun from then on. */
+static void test_memo_unifies(void) {
+    fresh();
+    nk_noun home = row(100);
+    CHECK(nk_home_promote(&machine.home, &home, 1) == NK_OK);
+    nk_noun nouns[] = {row(100), row(100), tower(60), tower(60), home};
+    struct nk_root_frame frame = {arena->frames, nouns, 5};
+    arena->frames = &frame;
+    nk_memo_put(&machine, NK_MEMO_TRANSIENT, 7, nouns[0], 0, 5);
+    nk_nursery_collect_full(arena);
+    CHECK(nk_tail(arena, nouns[0]) != nk_tail(arena, nouns[1]));
+    CHECK(nk_memo_get(&machine, NK_MEMO_TRANSIENT, 7, nouns[1], 0) == 5);
+    CHECK(nk_tail(arena, nouns[0]) == nk_tail(arena, nouns[1]));
+    CHECK(nk_memo_get(&machine, NK_MEMO_TRANSIENT, 7, nouns[4], 0) == 5);
+    CHECK(nk_tail(arena, nouns[0]) == nk_tail(arena, nouns[4]));
+    nk_memo_put(&machine, NK_MEMO_TRANSIENT, 7, nouns[2], 0, 6);
+    CHECK(nk_memo_get(&machine, NK_MEMO_TRANSIENT, 7, nouns[3], 0) == 6);
+    CHECK(nk_tail(arena, nouns[2]) == nk_tail(arena, nouns[3]));
+    nk_nursery_collect_full(arena);
+    CHECK(nk_equal(arena, nouns[0], row(100)) && nk_equal(arena, nouns[1], row(100)));
+    CHECK(nk_equal(arena, nouns[2], tower(60)) && nk_equal(arena, nouns[4], row(100)));
+    CHECK(nk_home_check(&machine.home) == NULL);
+    arena->frames = frame.next;
+    nk_machine_discard(&machine);
+}
+
 /* ---- limits ---- */
 
 static void test_limits(void) {
@@ -938,6 +979,7 @@ static void *body(void *argument) {
     test_commit();
     test_memo();
     test_memo_bounds();
+    test_memo_unifies();
     test_limits();
     test_programs_do_not_leak();
     nk_machine_close(&machine);
