@@ -452,10 +452,13 @@ def _tool(args: argparse.Namespace) -> int:
 def _hoon(args: argparse.Namespace) -> int:
     """Become the serf's tool of that name."""
     words = ["hoon", "--kernel", args.kernel]
-    words += ["--prelude", args.prelude] if args.prelude else []
-    words += ["--out", args.out] if args.out else []
-    words += ["--json"] if args.json else []
-    words += ["--time"] if args.time else []
+    for path in args.compiler:
+        words += ["--compiler", path]
+    for name in ("prelude", "out", "profile"):
+        value = getattr(args, name)
+        words += [f"--{name}", value] if value else []
+    for flag in ("json", "time", "stats", "jet-check", "no-jets"):
+        words += [f"--{flag}"] if getattr(args, flag.replace("-", "_")) else []
     return _become([*words, args.text])
 
 
@@ -537,6 +540,18 @@ def _seconds(text: str) -> float:
     if not 0 < value < 1e9:
         raise ValueError(text)
     return value
+
+
+def _add_probe_options(command: argparse.ArgumentParser) -> None:
+    _add_jet_options(command)
+    command.add_argument(
+        "--stats",
+        action="store_true",
+        help="count instructions, allocations, collections, calls, jets",
+    )
+    command.add_argument(
+        "--profile", metavar="FILE", help="write folded stacks, for a flame graph"
+    )
 
 
 def _add_jet_options(command: argparse.ArgumentParser) -> None:
@@ -694,15 +709,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "file", metavar="FILE", help="a jam; - reads JSON lines with `in` in hex"
     )
-    _add_jet_options(command)
-    command.add_argument(
-        "--stats",
-        action="store_true",
-        help="count instructions, allocations, collections, calls, jets",
-    )
-    command.add_argument(
-        "--profile", metavar="FILE", help="write folded stacks, for a flame graph"
-    )
+    _add_probe_options(command)
     command.add_argument(
         "--disassemble",
         action="store_true",
@@ -723,8 +730,17 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--prelude",
         metavar="FILE",
-        help="the kernel's hoon.hoon: its names for the text, its printer for answers;"
-        " compiled once, and kept",
+        help="a hoon.hoon: its names for the text, its printer for answers; compiled"
+        " once, and kept",
+    )
+    command.add_argument(
+        "--compiler",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="a hoon.hoon, whose +ride compiles from then on; compiled once, and kept."
+        " Given twice, it has compiled itself. Needed where the prelude is of another"
+        " kelvin than the kernel",
     )
     command.add_argument(
         "--time", action="store_true", help="tell the seconds to compile and to run"
@@ -732,6 +748,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--out", metavar="FILE", help="write the formula's jam; run nothing"
     )
+    _add_probe_options(command)
     command = add("explain", _explain, "say what an error code means, and what to do")
     command.add_argument(
         "code", metavar="CODE", nargs="?", help="such as pier-locked; none: all"

@@ -44,12 +44,12 @@ from serf.engine import (
 )
 from serf.errors import Usage
 
-__all__ = ["run"]
+__all__ = ["PROFILE_US", "print_more", "run", "stats"]
 
 _TEXT_JAM_MAX = 1 << 17
 _TEXT_MAX = 2000
 _TOOL_HOME_SIZE = 1 << 26
-_PROFILE_US = 1000
+PROFILE_US = 1000
 
 Row = dict[str, Any]
 
@@ -104,7 +104,7 @@ def run(args: list[str]) -> int:
         jets = "--no-jets" not in flags
         if flags & {"--stats", "--profile", "--jet-check"}:
             engine.probe(
-                interval_us=_PROFILE_US if profile is not None else 0,
+                interval_us=PROFILE_US if profile is not None else 0,
                 check="--jet-check" in flags,
             )
         if paths[0] == "-":
@@ -225,7 +225,7 @@ def _nock(
         print(render(cue(slog.tank), _TEXT_MAX), file=sys.stderr)
     more: Row = {"seconds": result.seconds} if "--time" in flags else {}
     if flags & {"--stats", "--jet-check"}:
-        more["stats"] = _stats(engine)
+        more["stats"] = stats(engine)
     if isinstance(result, Crashed):
         trace = _trace_lines(result.trace)
         if "--json" in flags:
@@ -236,7 +236,7 @@ def _nock(
         print(f"treadle: nock-crashed: {message}", file=sys.stderr)
         for line in trace:
             print(f"  {line}", file=sys.stderr)
-        _print_more(more)
+        print_more(more)
         return 2, {}
     if out is not None:
         _write(out, result.jam)
@@ -246,7 +246,7 @@ def _nock(
         return 0, {**row, "bytes": len(result.jam), **more}
     print(f"a noun of {len(result.jam)} bytes" if text is None else text)
     print(f"mug {result.mug:08x}")
-    _print_more(more)
+    print_more(more)
     return 0, {}
 
 
@@ -258,16 +258,16 @@ def _write(path: str, data: bytes) -> None:
         raise BadFile(f"cannot write {path}: {error.strerror}") from error
 
 
-def _stats(engine: Engine) -> Row:
+def stats(engine: Engine) -> Row:
     """Counters, in groups; those of a group only where they are not 0."""
-    stats: Row = {"instructions": {}}
+    found: Row = {"instructions": {}}
     for name, value in engine.stats().items():
         group, _, rest = name.partition(":")
         if not rest:
-            stats[name] = value
+            found[name] = value
         elif value:
-            stats.setdefault(group, {})[rest] = value
-    stats["jets"] = {
+            found.setdefault(group, {})[rest] = value
+    found["jets"] = {
         arm.path: {
             name: getattr(arm, name)
             for name in ("hits", "misses", "checked", "unchecked", "wrong")
@@ -276,10 +276,11 @@ def _stats(engine: Engine) -> Row:
         for arm in engine.arms()
         if arm.hits or arm.misses or arm.wrong
     }
-    return stats
+    return found
 
 
-def _print_more(more: Row) -> None:
+def print_more(more: Row) -> None:
+    """What was asked for beside the answer, for people."""
     if "seconds" in more:
         print(f"seconds {more['seconds']:.6f}")
     for name, value in more.get("stats", {}).items():
