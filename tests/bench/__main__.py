@@ -23,7 +23,8 @@ from pathlib import Path
 
 from tests.bench.figure import HEAD, Figure, shown
 from tests.bench.machine import Machine, filesystem, scratch
-from tests.bench.rooms import NAMES, ROOMS, Plan, write_inputs
+from tests.bench.plan import Plan
+from tests.bench.rooms import NAMES, ROOMS, write_inputs
 
 WIDTHS = (16, 11, 21, 9, 11, 7, 13, 7)
 

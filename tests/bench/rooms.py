@@ -14,12 +14,12 @@ import subprocess
 import tarfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tests.bench.figure import Aim, Figure, figure, pairs, percentile
+from tests.bench.hoon import COMPILES, PROGRAMS, compiles, programs
 from tests.bench.machine import (
     ROOT,
     Lmdb,
@@ -29,6 +29,7 @@ from tests.bench.machine import (
     python_start_s,
     write_s,
 )
+from tests.bench.plan import Plan
 from tests.bench.ship import (
     Ship,
     alone,
@@ -39,29 +40,11 @@ from tests.bench.ship import (
     treadle,
 )
 
-__all__ = ["NAMES", "ROOMS", "Plan", "write_inputs"]
+__all__ = ["NAMES", "ROOMS", "write_inputs"]
 
 GOLDEN = ROOT / "tests/conformance/vere"
 WINDOWS = (1, 10, 256, 1_024)
 MB = 1e6
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How much of everything."""
-
-    machine: Machine
-    wanted: frozenset[str]
-    runs: int
-    quick: bool
-
-    @property
-    def seconds(self) -> float:
-        """Of one run of events."""
-        return 0.4 if self.quick else 2.0
-
-    def wants(self, *names: str) -> bool:
-        return bool(self.wanted.intersection(names))
 
 
 Room = Callable[[Plan], Iterator[Figure]]
@@ -646,5 +629,7 @@ ROOMS: dict[Room, tuple[str, ...]] = {
     nock: tuple(_NOCK),
     cores: ("poke_memory", "collect_pause"),
     serial: (*_SERIAL_NAMES, "mug", "mug_atom"),
+    compiles: tuple(COMPILES),
+    programs: tuple(PROGRAMS),
 }
 NAMES = tuple(name for names in ROOMS.values() for name in names)
