@@ -297,9 +297,10 @@ static int64_t end(struct call call, int64_t result) {
     if (call.record != NULL) {
         call.record->result = result;
         call.record->error = result < 0 ? error : 0;
-        atomic_store(&call.record->state, 1);
     }
+    /* Who dies now never knew that the call was over: it is not marked so. */
     if (call.fault == FAULT_AFTER || call.fault == FAULT_TORN) die();
+    if (call.record != NULL) atomic_store(&call.record->state, 1);
     errno = error;
     return result;
 }

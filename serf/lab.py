@@ -12,6 +12,7 @@ hash that the same rows give when they are played from the first:
 
     {"fault": "", "good": true, "event": N, "fell_back": N, "note": "...",
      "state": HEX, "expected": HEX, "end": HEX, "expected_end": HEX,
+     "reference_fault": "",
      "again": {"good": ..., "event": ..., "fell_back": ...}}
 
 What it is: `python -m serf` without pipe and confinement, over and over. It
@@ -91,16 +92,16 @@ def _answer(job: Facts, wake_fd: int) -> Facts:
     try:
         engine = _engine()
         loaded = _load(engine, job, len(rows))
+        start = engine.event
         facts.update(
             good=loaded.good,
-            event=loaded.event if loaded.good else 0,
+            event=start,
             fell_back=loaded.fell_back,
             note=loaded.note,
             state=_hash(engine),
-            expected=_reference(rows[: engine.event], life) if engine.event else "",
         )
         _play(engine, rows, life, len(rows))
-        facts.update(end=_hash(engine), expected_end=_reference(rows, life))
+        facts.update(end=_hash(engine))
         engine.begin_save(wake_fd)
         engine.end_save()
         del engine
@@ -116,7 +117,21 @@ def _answer(job: Facts, wake_fd: int) -> Facts:
         facts["fault"] = str(error)
     except Failed as error:
         facts["fault"] = f"the serf failed: {error}"
+    if not facts["fault"]:
+        facts.update(_references(rows, life, facts["event"]))
     return facts
+
+
+def _references(rows: tuple[Row, ...], life: int, event: int) -> Facts:
+    """What the rows alone give; empty, with the reason, if they give nothing."""
+    try:
+        return {
+            "expected": _reference(rows[:event], life) if event else "",
+            "expected_end": _reference(rows, life),
+            "reference_fault": "",
+        }
+    except Refused as error:
+        return {"expected": "", "expected_end": "", "reference_fault": str(error)}
 
 
 def run() -> int:

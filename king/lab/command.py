@@ -22,7 +22,7 @@ from king.pier import check_is_pier, who_locks
 
 __all__ = ["add_commands", "run"]
 
-_STATES, _PAIRS, _POINTS = 400, 4, 40
+_STATES, _PAIRS, _POINTS, _KILLS, _DAMAGE, _LIES = 400, 4, 40, 1, 40, 4
 
 
 def add_commands(parser: argparse.ArgumentParser) -> None:
@@ -69,6 +69,28 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
         default=_POINTS,
         metavar="N",
         help=f"kills and errors at calls of a whole ship (default {_POINTS})",
+    )
+    part.add_argument(
+        "--kills",
+        type=int,
+        default=_KILLS,
+        metavar="N",
+        help="kill the king so often, start it again, and cut the power then "
+        f"(default {_KILLS}, a tenth of the states each)",
+    )
+    part.add_argument(
+        "--damage",
+        type=int,
+        default=_DAMAGE,
+        metavar="N",
+        help=f"damage the files of so many copies (default {_DAMAGE})",
+    )
+    part.add_argument(
+        "--lies",
+        type=int,
+        default=_LIES,
+        metavar="N",
+        help=f"let the serf lie so often (default {_LIES})",
     )
     part.add_argument("--state", type=int, metavar="K", help="this state alone")
     part.add_argument(
@@ -185,7 +207,10 @@ def _run_one(session: Session, args: argparse.Namespace) -> dict[str, int]:
         return {
             "states": session.judge_states(args.states),
             "pairs": session.start_pairs(args.pairs),
+            "states after a kill": session.judge_kills(args.kills, args.states // 10),
             "points": session.strike_points(args.points),
+            "damaged piers": session.damage(args.damage),
+            "lies": session.lie(args.lies),
             "found": len(session.found),
         }
     return {"found": len(session.found)}

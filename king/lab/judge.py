@@ -58,8 +58,9 @@ class Promise:
     """Digests of the rows that must be there, from event 1."""
     must_exist: bool = True
     """False: there may be no pier at all (it was being booted)."""
-    snapshot: bool = False
-    """A snapshot was said to be saved: there must be a usable one."""
+    snapshot_event: int = 0
+    """A snapshot of this event was said to be saved: a usable one is there, of
+    this event or a later one."""
 
 
 @dataclass(slots=True)
@@ -212,6 +213,11 @@ class Judge:
         self._judge_image(facts, promise, verdict)
         return verdict
 
+    def look(self, root: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What a start finds at `root`, without a verdict: king's and serf's."""
+        found = self._open(root, append=False)
+        return found, {} if found["fault"] else self._load(root, found)
+
     def _open(self, root: Path, *, append: bool) -> dict[str, Any]:
         self.opened_logs += 1
         found = self._king.ask({"root": str(root), "append": append})
@@ -274,10 +280,17 @@ class Judge:
         verdict.fell_back = facts["fell_back"]
         verdict.replayed = verdict.events - facts["event"]
         last = verdict.events
-        if promise.snapshot and not facts["good"]:
-            verdict.faults.append(f"no usable snapshot: {facts['note']}")
+        if facts["event"] < promise.snapshot_event:
+            verdict.faults.append(
+                f"a snapshot of event {promise.snapshot_event} was saved, and that of "
+                f"{facts['event']} is what is usable: {facts['note']}"
+            )
         if facts["event"] > last:
             verdict.faults.append(f"its snapshot is of event {facts['event']} > {last}")
+        if facts["reference_fault"]:
+            why = facts["reference_fault"]
+            verdict.faults.append(f"the log does not play from its start: {why}")
+            return
         if facts["state"] != facts["expected"]:
             verdict.faults.append(
                 f"the snapshot of event {facts['event']} is not the state that its "

@@ -190,7 +190,7 @@ class Told:
 
     offered: set[str] = field(default_factory=set)
     acknowledged: set[str] = field(default_factory=set)
-    saved: bool = False
+    snapshot_event: int = 0
     booted: bool = False
 
 
@@ -302,7 +302,6 @@ class Hand:
         if code:
             self.exits.append(code)
             raise Over(f"the king ended with {code}")
-        self.told.saved = True
         self._note("stopped")
 
     def crash(self) -> None:
@@ -363,8 +362,9 @@ class Hand:
         pill = ("--pill", str(self._pill)) if self._pill else ()
         words = ("boot", str(self.pier), "--fake", "~zod", "--no-run", "--json", *pill)
         self._finish(words)
-        self.told.booted = self.told.saved = True
+        self.told.booted = True
         self._note("booted")
+        self._saved(1)
 
     def replay(self, *options: str) -> None:
         """`treadle replay`."""
@@ -493,11 +493,14 @@ class Hand:
         while True:
             status = self.status()
             if status["snapshot_event"] == status["event"]:
-                self.told.saved = True
-                self._note("saved")
+                self._saved(status["event"])
                 return
             words = self.words
             put_off = "snapshot put off" in words or "declined to save" in words
             if put_off or time.monotonic() > end:
                 return
             time.sleep(0.02)
+
+    def _saved(self, event: int) -> None:
+        self.told.snapshot_event = event
+        self._note(f"saved {event}")

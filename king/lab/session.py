@@ -21,11 +21,13 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
+from king.lab.damage import Damager
+from king.lab.enemy import KINDS, command
 from king.lab.ledger import Finding, Ledger
 from king.lab.scenario import Scenario
 from king.lab.states import Choice, Tree, crash_states
 from king.lab.trial import PIER, Blow, Lab, Peace, Siege, points
-from king.lab.witness import Do, Fault
+from king.lab.witness import KING, NO_FAULT, Do, Fault
 
 __all__ = ["Session"]
 
@@ -136,6 +138,39 @@ class Session:
                     break
         return tree
 
+    def judge_kills(self, kills: int, states: int, *, deadline: float = 1e18) -> int:
+        """Kill the king at so many calls, start it again, and cut the power
+        then; how many states were judged. What it reads after the kill may
+        never have reached the disk."""
+        faults = [
+            fault
+            for fault in points(self.peace.counts, self.seed)
+            if fault.do is Do.KILL_AFTER and fault.role == KING
+        ]
+        done = 0
+        for fault in faults[:kills]:
+            other = Session(
+                self.lab,
+                self.scenario,
+                self.seed,
+                self.ledger,
+                keep=self._keep / f"kill-{fault.at}",
+                tell=self._tell,
+            )
+            with other:
+                other.peace_after(fault)
+                done += other.judge_states(states, deadline=deadline)
+            self.ledger.count("kills before a power cut")
+            self.found += other.found
+            if len(self.found) >= FOUND_MAX or time.monotonic() > deadline:
+                return done
+        return done
+
+    def peace_after(self, fault: Fault) -> None:
+        """Record the scenario with this fault, and how the ship goes on."""
+        self._record = self._stack.enter_context(self.lab.room()) / "record"
+        self._peace = self.lab.peace(self.scenario, self._record, fault)
+
     def start_pairs(self, limit: int, *, deadline: float = 1e18) -> int:
         """Start whole pairs on some states; how many."""
         trees = self.trees()
@@ -212,6 +247,51 @@ class Session:
             self.ledger.count("recoveries:nothing to replay")
         if blow.verdict.fell_back:
             self.ledger.count("recoveries:fell back to an older snapshot")
+
+    # --- hostile piers and serfs --------------------------------------------------
+
+    def damage(self, count: int, *, deadline: float = 1e18) -> int:
+        """Damage so many copies of the pier that the scenario leaves."""
+        pier = self._stack.enter_context(self.lab.room()) / "whole"
+        trees = crash_states(self.peace.disk, self.seed, start=self._last_cut())
+        next(trees).write(pier)
+        damager = Damager(self.lab, pier / PIER)
+        done = 0
+        for number in range(count):
+            if time.monotonic() > deadline or len(self.found) >= FOUND_MAX:
+                break
+            seed = self.seed * 1_000_000 + number
+            damage = damager.strike(seed)
+            done += 1
+            self.ledger.count(f"damage:{damage.outcome}")
+            if damage.fault:
+                again = f"--damage {number + 1}"
+                self._report(f"damage {damage.what}", again, [damage.fault])
+        return done
+
+    def _last_cut(self) -> int:
+        return max(self.peace.disk.cuts) - 1
+
+    def lie(self, count: int, *, deadline: float = 1e18) -> int:
+        """Let the serf lie so many times; how often it came to that."""
+        dice = random.Random(f"lies/{self.seed}")
+        done = 0
+        for number in range(count):
+            kind, at = dice.choice(list(KINDS)), dice.randrange(2, 24)
+            if time.monotonic() > deadline or len(self.found) >= FOUND_MAX:
+                break
+            with self.lab.room() as folder:
+                mark = folder / "lied"
+                serf = command(kind, at, mark)
+                blows = Siege(self.lab, self.scenario, serf=serf).run([NO_FAULT])
+                lied = mark.exists()
+            self._recovered(blows[-1])
+            self.ledger.count(f"lies:{kind}" if lied else "missed")
+            done += lied
+            if blows[-1].faults:
+                what = f"lie {number}: {kind} at frame {at}"
+                self._report(what, f"--lies {number + 1}", blows[-1].faults)
+        return done
 
     # --- findings -----------------------------------------------------------------
 

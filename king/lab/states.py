@@ -151,7 +151,8 @@ class Disk:
             case Kind.CLOSE:
                 self._fds.pop((call.process, call.fd), None)
             case Kind.WRITE:
-                self._write(index, call, call.result if call.done else call.length)
+                # Of one that never came back: what it did, if that is known.
+                self._write(index, call, call.result or call.length)
             case Kind.TRUNCATE:
                 self._change(index, call, Change(index, 0, None, call.length))
             case Kind.ALLOCATE:
@@ -185,7 +186,7 @@ class Disk:
 
     def _open(self, index: int, call: Call) -> None:
         folder, name = self._place(call.path)
-        if folder is None or not call.done:
+        if folder is None or call.fd < 0:
             return
         found = folder.live.get(name) if name else self.top
         if found is None:

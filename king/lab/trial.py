@@ -25,7 +25,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 
@@ -99,7 +99,10 @@ class Peace:
             acknowledged=frozenset(n[4:] for n in notes if n.startswith("ack ")),
             offered=frozenset(self.told.offered),
             must_exist=exists,
-            snapshot=exists,
+            snapshot_event=max(
+                (int(n[6:]) for n in notes if n.startswith("saved ")),
+                default=int(exists),
+            ),
         )
 
 
@@ -188,8 +191,15 @@ class Lab:
             shutil.copytree(self.base(), pier, ignore=_sockets)
         return pier
 
-    def peace(self, scenario: Scenario, keep: Path | None = None) -> Peace:
+    def peace(
+        self,
+        scenario: Scenario,
+        keep: Path | None = None,
+        fault: Fault = NO_FAULT,
+    ) -> Peace:
         """Play it undisturbed, and record it; `keep` the record in a folder.
+        With a `fault`: disturbed, and then on with a ship started anew, so
+        that a power cut can befall what was built on the ruins.
 
         :raises TreadleError: failed: it does not even go well in peace.
         """
@@ -200,9 +210,14 @@ class Lab:
             if keep is not None:
                 shutil.copytree(root, keep / "before")
             with Trace(folder / "trace", root) as trace:
-                trace.plan(NO_FAULT)
+                trace.plan(fault)
                 hand = Hand(self.stable, pier, folder, pill=self.pill, trace=trace)
                 try:
+                    if fault is not NO_FAULT:
+                        with contextlib.suppress(Over):
+                            scenario.play(hand)
+                        hand.close()
+                        scenario = replace(scenario, play=_on)
                     scenario.play(hand)
                 except (Over, Hang) as error:
                     why = (
@@ -229,6 +244,15 @@ class Lab:
                 return _followed(scenario, disk, trace, told, [])
         except (OSError, ValueError, KeyError) as error:
             raise TreadleError("failed", f"{kept} is no record: {error}") from error
+
+
+def _on(hand: Hand) -> None:
+    """How a ship goes on after a blow."""
+    if not hand.pier.exists():
+        hand.boot()
+    hand.start()
+    hand.poke(2)
+    hand.stop()
 
 
 def _keep(trace: Trace, told: Told, keep: Path) -> None:
@@ -266,7 +290,8 @@ class Siege:
         self.scenario = scenario
         self.blows: list[Blow] = []
         self._serf = tuple(serf)
-        self._told = Told(saved=not scenario.fresh, booted=not scenario.fresh)
+        exists = not scenario.fresh
+        self._told = Told(snapshot_event=int(exists), booted=exists)
         self._rows: tuple[bytes, ...] = ()
 
     def run(self, faults: Sequence[Fault]) -> list[Blow]:
@@ -339,7 +364,7 @@ class Siege:
             offered=frozenset(told.offered),
             rows=self._rows,
             must_exist=told.booted,
-            snapshot=told.saved,
+            snapshot_event=told.snapshot_event,
         )
         try:
             return self.lab.judge.judge(copy, promise)
@@ -350,7 +375,8 @@ class Siege:
         """Start a whole pair on what a power cut left."""
         blow = Blow(NO_FAULT, struck=True)
         self._told = Told(set(promise.offered), set(promise.acknowledged))
-        self._told.booted = self._told.saved = promise.must_exist
+        self._told.booted = promise.must_exist
+        self._told.snapshot_event = promise.snapshot_event
         with self.lab.room() as folder:
             root = folder / "root"
             tree.write(root)
