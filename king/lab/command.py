@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,14 @@ from king.errors import EXIT_FAULT, TreadleError
 from king.lab.ledger import Ledger
 from king.lab.report import write_report
 from king.lab.scenario import all_scenarios, find_scenario
-from king.lab.session import Session
+from king.lab.session import FOUND_MAX, Session
 from king.lab.trial import Lab
 from king.pier import check_is_pier, who_locks
 
 __all__ = ["add_commands", "run"]
 
 _STATES, _PAIRS, _POINTS, _KILLS, _DAMAGE, _LIES = 400, 4, 40, 1, 40, 4
+_CUTS = 1
 
 
 def add_commands(parser: argparse.ArgumentParser) -> None:
@@ -92,6 +94,16 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"let the serf lie so often (default {_LIES})",
     )
+    part.add_argument(
+        "--cuts",
+        type=int,
+        default=0,
+        metavar="N",
+        help="shut real filesystems down so often, as root, with loop devices",
+    )
+    part.add_argument(
+        "--first", action="store_true", help="stop at the first thing found"
+    )
     part.add_argument("--state", type=int, metavar="K", help="this state alone")
     part.add_argument(
         "--pair", action="store_true", help="with --state: start a whole ship on it"
@@ -110,6 +122,16 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where records of what was found go (default lab-found)",
     )
+    part = add(
+        "soak", "go on and on, where the last soak stopped: each scenario's next seed"
+    )
+    part.add_argument("scenario", nargs="*", metavar="SCENARIO")
+    part.add_argument("--minutes", type=float, required=True, metavar="N")
+    part.add_argument("--ledger", type=Path, default=Path("lab.json"), metavar="FILE")
+    part.add_argument("--keep", type=Path, default=Path("lab-found"), metavar="DIR")
+    part.add_argument(
+        "--report", type=Path, metavar="OUT.html", help="keep this page up to date"
+    )
     part = add("report", "make a page of a ledger")
     part.add_argument("out", type=Path, metavar="OUT.html")
     part.add_argument("--ledger", type=Path, required=True, metavar="FILE")
@@ -121,6 +143,8 @@ def run(args: argparse.Namespace) -> int:
         return _list(args)
     if args.part == "report":
         return _report(args)
+    if args.part == "soak":
+        return _soak(args)
     return _run(args)
 
 
@@ -176,6 +200,7 @@ def _run(args: argparse.Namespace) -> int:
                 ledger,
                 keep=args.keep,
                 tell=_mute if args.json else print,
+                found_max=1 if args.first else FOUND_MAX,
             ) as session:
                 line = _run_one(session, args)
             found += len(session.found)
@@ -183,6 +208,8 @@ def _run(args: argparse.Namespace) -> int:
             if not args.json:
                 print(f"{scenario.name}: {_sentence(line)}", flush=True)
             ledger.save()
+            if found and args.first:
+                break
     ledger.seconds += time.monotonic() - began
     ledger.save()
     if args.json:
@@ -204,16 +231,64 @@ def _run_one(session: Session, args: argparse.Namespace) -> dict[str, int]:
         else:
             session.judge_state(args.state, trees[args.state])
     else:
-        return {
-            "states": session.judge_states(args.states),
-            "pairs": session.start_pairs(args.pairs),
-            "states after a kill": session.judge_kills(args.kills, args.states // 10),
-            "points": session.strike_points(args.points),
-            "damaged piers": session.damage(args.damage),
-            "lies": session.lie(args.lies),
-            "found": len(session.found),
+        states = args.states
+        rounds: dict[str, Callable[[], int]] = {
+            "states": lambda: session.judge_states(states),
+            "pairs": lambda: session.start_pairs(args.pairs),
+            "states after a kill": lambda: session.judge_kills(
+                args.kills, states // 10
+            ),
+            "points": lambda: session.strike_points(args.points),
+            "damaged piers": lambda: session.damage(args.damage),
+            "lies": lambda: session.lie(args.lies),
+            "power cuts": lambda: session.cut_power(args.cuts),
         }
+        line: dict[str, int] = {}
+        for name, play in rounds.items():
+            if not (session.found and args.first):
+                line[name] = play()
+        return {**line, "found": len(session.found)}
     return {"found": len(session.found)}
+
+
+def _soak(args: argparse.Namespace) -> int:
+    names = args.scenario or [scenario.name for scenario in all_scenarios()]
+    ledger = Ledger.load(args.ledger)
+    end = time.monotonic() + args.minutes * 60
+    found = 0
+    with Lab() as lab:
+        while time.monotonic() < end:
+            # The one that had the fewest rounds.
+            name = min(names, key=lambda name: ledger.seeds.get(name, 1))
+            began = time.monotonic()
+            found += _soak_round(lab, name, ledger, args.keep, end)
+            ledger.seconds += time.monotonic() - began
+            ledger.save()
+            if args.report:
+                write_report(ledger, args.report)
+            totals = {kind: ledger.total(f"{kind}:") for kind in _KINDS}
+            if not args.json:
+                print(f"{name}: {_sentence(totals)}, {found} found", flush=True)
+    if args.json:
+        print(json.dumps({"counts": ledger.counts, "found": found}))
+    return EXIT_FAULT if found else 0
+
+
+_KINDS = ("states", "pairs", "points", "damage", "lies", "cuts")
+
+
+def _soak_round(lab: Lab, name: str, ledger: Ledger, keep: Path, end: float) -> int:
+    """One scenario with its next seed; how much was found."""
+    seed = ledger.take_seed(name)
+    with Session(lab, find_scenario(name), seed, ledger, keep=keep) as session:
+        session.judge_states(_STATES, deadline=end)
+        session.start_pairs(_PAIRS, deadline=end)
+        session.judge_kills(_KILLS, _STATES // 10, deadline=end)
+        session.strike_points(_POINTS, deadline=end)
+        session.damage(_DAMAGE, deadline=end)
+        session.lie(_LIES, deadline=end)
+        session.cut_power(_CUTS, deadline=end)
+        return len(session.found)
 
 
 def _sentence(line: dict[str, int]) -> str:

@@ -337,7 +337,9 @@ class Hand:
         self._wait_free()
 
     def _wait_free(self) -> None:
-        if self.layout.lock.exists() and not wait_unlocked(self.layout, STEP_S):
+        # (A disk that was shut down answers nothing, not even this.)
+        there = os.path.exists(self.layout.lock)
+        if there and not wait_unlocked(self.layout, STEP_S):
             raise Hang("somebody keeps the pier's lock")
 
     def _running(self) -> Run:
@@ -456,7 +458,8 @@ class Hand:
     def _lost_touch(self, error: Exception) -> Over:
         """Nobody answers: the king is gone, or on its way."""
         run = self.run
-        assert run is not None
+        if run is None:
+            return Over("somebody closed this hand meanwhile")
         try:
             run.wait(STEP_S)
         except Hang:

@@ -15,12 +15,14 @@ from __future__ import annotations
 import contextlib
 import random
 import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
+from king.lab.cuts import FILESYSTEMS, cut_power, why_not
 from king.lab.damage import Damager
 from king.lab.enemy import KINDS, command
 from king.lab.ledger import Finding, Ledger
@@ -51,12 +53,14 @@ class Session:
         *,
         keep: Path,
         tell: Callable[[str], None] = print,
+        found_max: int = FOUND_MAX,
     ) -> None:
         self.lab = lab
         self.scenario = scenario
         self.seed = seed
         self.ledger = ledger
         self.found: list[Finding] = []
+        self._found_max = found_max
         self._keep = keep
         self._tell = tell
         self._record: Path | None = None
@@ -105,7 +109,7 @@ class Session:
             numbers = sorted(random.Random(self.seed).sample(numbers, limit))
         done = 0
         for number in numbers:
-            if time.monotonic() > deadline or len(self.found) >= FOUND_MAX:
+            if time.monotonic() > deadline or len(self.found) >= self._found_max:
                 break
             self.judge_state(number, trees[number])
             done += 1
@@ -156,13 +160,14 @@ class Session:
                 self.ledger,
                 keep=self._keep / f"kill-{fault.at}",
                 tell=self._tell,
+                found_max=self._found_max,
             )
             with other:
                 other.peace_after(fault)
                 done += other.judge_states(states, deadline=deadline)
             self.ledger.count("kills before a power cut")
             self.found += other.found
-            if len(self.found) >= FOUND_MAX or time.monotonic() > deadline:
+            if len(self.found) >= self._found_max or time.monotonic() > deadline:
                 return done
         return done
 
@@ -178,7 +183,7 @@ class Session:
         numbers = sorted(dice.sample(range(len(trees)), min(limit, len(trees))))
         done = 0
         for number in numbers:
-            if time.monotonic() > deadline or len(self.found) >= FOUND_MAX:
+            if time.monotonic() > deadline or len(self.found) >= self._found_max:
                 break
             self.start_pair(number, trees[number])
             done += 1
@@ -203,7 +208,7 @@ class Session:
         faults = points(self.peace.counts, self.seed)[:limit]
         struck = 0
         for start in range(0, len(faults), GROUP):
-            if time.monotonic() > deadline or len(self.found) >= FOUND_MAX:
+            if time.monotonic() > deadline or len(self.found) >= self._found_max:
                 break
             struck += self._strike(start, faults[start : start + GROUP])
         return struck
@@ -258,7 +263,7 @@ class Session:
         damager = Damager(self.lab, pier / PIER)
         done = 0
         for number in range(count):
-            if time.monotonic() > deadline or len(self.found) >= FOUND_MAX:
+            if time.monotonic() > deadline or len(self.found) >= self._found_max:
                 break
             seed = self.seed * 1_000_000 + number
             damage = damager.strike(seed)
@@ -278,7 +283,7 @@ class Session:
         done = 0
         for number in range(count):
             kind, at = dice.choice(list(KINDS)), dice.randrange(2, 24)
-            if time.monotonic() > deadline or len(self.found) >= FOUND_MAX:
+            if time.monotonic() > deadline or len(self.found) >= self._found_max:
                 break
             with self.lab.room() as folder:
                 mark = folder / "lied"
@@ -291,6 +296,23 @@ class Session:
             if blows[-1].faults:
                 what = f"lie {number}: {kind} at frame {at}"
                 self._report(what, f"--lies {number + 1}", blows[-1].faults)
+        return done
+
+    def cut_power(self, count: int, *, deadline: float = 1e18) -> int:
+        """Shut real filesystems down, where this machine allows it."""
+        done = 0
+        for kind in FILESYSTEMS:
+            for number in range(count):
+                if why_not(kind) or time.monotonic() > deadline:
+                    break
+                try:
+                    faults = cut_power(self.lab, kind, self.seed * 1000 + number)
+                except subprocess.CalledProcessError:
+                    break  # a container that does not let us mount
+                done += 1
+                self.ledger.count(f"cuts:{kind}")
+                if faults:
+                    self._report(f"a power cut of {kind}", "--cuts 1", faults)
         return done
 
     # --- findings -----------------------------------------------------------------

@@ -42,6 +42,7 @@ def test_power_cuts(lab: Lab, name: str, tmp_path: Path) -> None:
         states = session.judge_states(STATES)
         opened = lab.judge.opened_logs + lab.judge.opened_images - before
         session.start_pairs(PAIRS)
+        session.judge_kills(1, STATES // 15)
         print(f"{name}: {states} of {len(whole)} states, {opened} opened")
         assert states == min(STATES, len(whole))
         assert states >= 300, "the record is too poor to prove anything"
