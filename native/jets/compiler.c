@@ -8,7 +8,10 @@
  *     battery   of +ut
  * +ut's `fan` and `rib` are no part of it: they hold what is in progress, and
  * only make what comes back to itself crash, or count as good for a while;
- * what ended without a crash does not depend on them.
+ * what a product means does not depend on them. But its bits can: a core's
+ * type may hold a gate that computes a part of it later, and with that gate
+ * the +ut that made it, `rib` and all. Under --jet-check a large compile
+ * stops there (mull). Vere's keys leave them out too.
  * +nest's answer does depend on what it assumes: yes is remembered where no
  * reference, no where no subject is assumed to be in progress (as in Vere).
  *

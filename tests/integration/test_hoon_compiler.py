@@ -203,6 +203,9 @@ def test_real_hoon_compiles_itself(
     assert done.stdout == "42\n", done.stderr
 
 
+@pytest.mark.xfail(
+    strict=True, reason="+mull's product may hold the rib that it was made with"
+)
 @pytest.mark.timeout(7200)
 def test_real_hoon_with_every_jet_checked(
     kernels: Path, arvo: Path, cache: Path, tmp_path: Path
