@@ -344,18 +344,6 @@ static void test_crashes_and_punts(void) {
     nk_nursery_reset(arena);
 }
 
-static void test_text(void) {
-    gives("qua/scow", "[%ud 0]", "[48 0]");
-    gives("qua/scow", "[%ud 512]", "[53 49 50 0]");
-    gives("qua/scow", "[%ud 1024]", "[49 46 48 50 52 0]");
-    gives("qua/scow", "[%ud 18446744073709551615]",
-          "[49 56 46 52 52 54 46 55 52 52 46 48 55 51 46 55 48 57 46 53 53 49 46 54 "
-          "49 53 0]");
-    fails("qua/scow", "[%ux 5]", NK_PUNT);
-    fails("qua/scow", "[%ud 1 2]", NK_PUNT);
-    nk_nursery_reset(arena);
-}
-
 static void test_lists(void) {
     gives("two/flop", "[1 2 3 0]", "[3 2 1 0]");
     gives("two/flop", "0", "0");
@@ -968,7 +956,6 @@ static void *body(void *argument) {
     test_bits_random();
     test_crashes_and_punts();
     test_lists();
-    test_text();
     test_others();
     test_registration();
     test_sham();
