@@ -5,6 +5,7 @@
  * deeper than any honest one, declines. Nothing recurses. */
 #include <stdlib.h>
 
+#include "../stub.h"
 #include "treap.h"
 
 /* ---- get, has ---- */
@@ -400,6 +401,133 @@ static nk_status jet_in_uni(struct nk_machine *machine, nk_noun core,
     return nk_tree_uni(&machine->arena, a, b, false, product);
 }
 
+/* ---- arms that call a gate ---- */
+
+/* Every node, before what is left of it, before what is right; [waiting] is a
+ * stack of right sides. [value]: an axis of the node. */
+#define WALK(value)                                                                    \
+    "      ld tree core 30\n"                                                          \
+    "      ld gate core 6\n"                                                           \
+    "      ldk waiting 0\n"                                                            \
+    "next: jnek tree 0 node\n"                                                         \
+    "      jatom waiting end\n"                                                        \
+    "      ld tree waiting 2\n"                                                        \
+    "      ld waiting waiting 3\n"                                                     \
+    "      jmp next\n"                                                                 \
+    "node: ld value tree " value "\n"
+#define WALK_ON                                                                        \
+    "      ld right tree 7\n"                                                          \
+    "      ld tree tree 6\n"                                                           \
+    "      cons waiting right waiting\n"                                               \
+    "      jmp next\n"
+
+#define ALL(value)                                                                     \
+    WALK(value)                                                                        \
+    "      slam gate value -> product\n"                                               \
+    "      jtest product no\n" WALK_ON "no:   retk 1\n"                                \
+    "end:  retk 0\n"
+#define ANY(value)                                                                     \
+    WALK(value)                                                                        \
+    "      slam gate value -> product\n"                                               \
+    "      jtest product on\n"                                                         \
+    "      retk 0\n"                                                                   \
+    "on:\n" WALK_ON "end:  retk 1\n"
+
+/* The gate's sample at 13 is what begins. */
+static const char rep[] =
+    "      ld gate core 6\n"
+    "      ld state gate 13\n" WALK("2") "      cons pair value state\n"
+                                         "      slam gate pair -> state\n" WALK_ON
+                                         "end:  ret state\n";
+
+static const char in_run[] =
+    "      ldk set 0\n" WALK("2") "      slam gate value -> product\n"
+                                  "      do set_put set set product\n" WALK_ON
+                                  "end:  ret set\n";
+
+/* A map with other values. [stack] holds what waits: [0 item right] for the
+ * left side to be made, [1 item left] for the right one. [sample]: the axis
+ * of a node that the gate is called with. */
+#define MAP(sample)                                                                    \
+    "      ld tree core 30\n"                                                          \
+    "      ld gate core 6\n"                                                           \
+    "      ldk stack 0\n"                                                              \
+    "down: jnek tree 0 node\n"                                                         \
+    "      ldk made 0\n"                                                               \
+    "up:   jatom stack end\n"                                                          \
+    "      ld frame stack 2\n"                                                         \
+    "      ld stack stack 3\n"                                                         \
+    "      ld which frame 2\n"                                                         \
+    "      ld item frame 6\n"                                                          \
+    "      ld side frame 7\n"                                                          \
+    "      jnek which 0 join\n"                                                        \
+    "      move tree side\n"                                                           \
+    "      ldk which 1\n"                                                              \
+    "      cons frame item made\n"                                                     \
+    "      cons frame which frame\n"                                                   \
+    "      cons stack frame stack\n"                                                   \
+    "      jmp down\n"                                                                 \
+    "join: cons made side made\n"                                                      \
+    "      cons made item made\n"                                                      \
+    "      jmp up\n"                                                                   \
+    "node: ld key tree 4\n"                                                            \
+    "      ld sample tree " sample "\n"                                                \
+    "      slam gate sample -> item\n"                                                 \
+    "      cons item key item\n"                                                       \
+    "      ld side tree 7\n"                                                           \
+    "      ld tree tree 6\n"                                                           \
+    "      ldk which 0\n"                                                              \
+    "      cons frame item side\n"                                                     \
+    "      cons frame which frame\n"                                                   \
+    "      cons stack frame stack\n"                                                   \
+    "      jmp down\n"                                                                 \
+    "end:  ret made\n"
+
+/* [key gate]: one value made anew. [stack]: the nodes above, and on which side
+ * of each, 0 for left, it is. */
+static const char jab[] = "       ld key core 12\n"
+                          "       ld tree core 30\n"
+                          "       ldk stack 0\n"
+                          "down:  ld name tree 4\n"
+                          "       jne key name seek\n"
+                          "       ld gate core 13\n"
+                          "       ld value tree 5\n"
+                          "       slam gate value -> value\n"
+                          "       cons item name value\n"
+                          "       edit2 made tree item\n"
+                          "up:    jatom stack end\n"
+                          "       ld frame stack 2\n"
+                          "       ld stack stack 3\n"
+                          "       ld side frame 2\n"
+                          "       ld node frame 3\n"
+                          "       jtest side right\n"
+                          "       edit6 made node made\n"
+                          "       jmp up\n"
+                          "right: edit7 made node made\n"
+                          "       jmp up\n"
+                          "seek:  do gor side key name\n"
+                          "       cons frame side tree\n"
+                          "       cons stack frame stack\n"
+                          "       jtest side after\n"
+                          "       ld tree tree 6\n"
+                          "       jmp down\n"
+                          "after: ld tree tree 7\n"
+                          "       jmp down\n"
+                          "end:   ret made\n";
+
+nk_status nk_help_gor(struct nk_machine *machine, nk_noun a, nk_noun b, nk_noun c,
+                      nk_noun *product) {
+    (void)c;
+    return nk_answer_bool(nk_gor(&machine->arena, a, b), product);
+}
+
+nk_status nk_help_set_put(struct nk_machine *machine, nk_noun a, nk_noun b, nk_noun c,
+                          nk_noun *product) {
+    (void)c;
+    *product = a;
+    return nk_set_put(&machine->arena, product, b);
+}
+
 const struct nk_arm nk_arms_maps[] = {NK_ARM("two/by/del", jet_by_del),
                                       NK_ARM("two/by/gas", jet_by_gas),
                                       NK_ARM("two/by/get", jet_by_get),
@@ -416,4 +544,14 @@ const struct nk_arm nk_arms_maps[] = {NK_ARM("two/by/del", jet_by_del),
                                       NK_ARM("two/in/tap", jet_tap),
                                       NK_ARM("two/in/uni", jet_in_uni),
                                       NK_ARM("two/in/wyt", jet_wyt),
+                                      NK_ARM_PROGRAM("two/by/all", ALL("5")),
+                                      NK_ARM_PROGRAM("two/by/any", ANY("5")),
+                                      NK_ARM_PROGRAM("two/by/jab", jab),
+                                      NK_ARM_PROGRAM("two/by/rep", rep),
+                                      NK_ARM_PROGRAM("two/by/run", MAP("5")),
+                                      NK_ARM_PROGRAM("two/by/urn", MAP("2")),
+                                      NK_ARM_PROGRAM("two/in/all", ALL("2")),
+                                      NK_ARM_PROGRAM("two/in/any", ANY("2")),
+                                      NK_ARM_PROGRAM("two/in/rep", rep),
+                                      NK_ARM_PROGRAM("two/in/run", in_run),
                                       NK_ARMS_END};
