@@ -46,7 +46,14 @@ def _run_options(args: argparse.Namespace) -> RunOptions:
         snapshot_interval_s=args.snapshot_every,
         json=args.json,
         serf_options=_serf_options(args),
+        record=_record(),
     )
+
+
+def _record() -> Path | None:
+    """For tests and the lab, so no option: see king/lab/recorder.py."""
+    folder = os.environ.get("TREADLE_RECORD")
+    return Path(folder) if folder else None
 
 
 def _serf_options(args: argparse.Namespace) -> tuple[str, ...]:

@@ -75,6 +75,8 @@ class RunOptions:
     limits: Limits = field(default_factory=Limits)
     serf_options: tuple[str, ...] = ()
     """--jet-check, --no-jets: handed on as they are."""
+    record: Path | None = None
+    """Where king and serf note what they do, for `king.lab.protocol`."""
 
 
 @dataclass(frozen=True, slots=True)

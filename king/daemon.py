@@ -41,6 +41,7 @@ from king.drivers.term import Printer, term
 from king.drivers.wire import ovum, ovum_of_jam, read_small
 from king.errors import TreadleError
 from king.event import Effect, Fact, Failure, Outcome, Ovum
+from king.lab.recorder import make_file, open_notes
 from king.log_thread import LogThread
 from king.lord import Death, Lord, SerfSpec, handshake_s
 from king.maintain import keep_saving
@@ -58,6 +59,7 @@ from proto.cord import cord, da_from_unix, path_text, ship_text, uv_text
 from proto.message import Gauge, Gauged, Pack, Packed, Saved, Slog
 from proto.mug import mug
 from proto.noun import Cell, Noun, noun
+from proto.record import Action, Notes
 from proto.tank import tank_lines
 
 __all__ = ["listen_unix", "replay", "run"]
@@ -183,6 +185,9 @@ class _Ship:
         self._replaying = False
         self._startup: trio.CancelScope | None = None
         self._channels: list[Channel] = []
+        self.notes: Notes | None = None
+        if options.record is not None:
+            self.notes = open_notes(make_file(options.record, "king"))
         self.mark: ReleasedMark
         self.thread: LogThread
         self.spine: Spine
@@ -250,6 +255,8 @@ class _Ship:
         pier, report = self.pier, self.recovery
         await self.thread.run(pier.log.settle)
         log = pier.log
+        if self.notes is not None:
+            self.notes(Action.KING_START, log.last)
         self.mark = ReleasedMark(self.layout.urb / "released", pier.identity)
         report.released, report.clean = self.mark.before, self.mark.clean
         report.log_first, report.log_last = log.first, log.last
@@ -288,6 +295,9 @@ class _Ship:
             self.log(f"recovery: {line}")
 
     def _spec(self, verify: bool) -> SerfSpec:
+        options = self.options.serf_options
+        if self.options.record is not None:
+            options += ("--record", str(make_file(self.options.record, "serf")))
         return SerfSpec(
             image=self.layout.image,
             ship=self.pier.ship,
@@ -296,7 +306,7 @@ class _Ship:
             verify=verify,
             lock_fd=self.pier.lock_descriptor,
             handshake_s=handshake_s(self.layout.image),
-            options=self.options.serf_options,
+            options=options,
         )
 
     async def _spawn(self, verify: bool) -> Lord:
@@ -345,6 +355,7 @@ class _Ship:
             stamp=fast.stamp,
             mug=kernel_mug,
             limits=Limits(deadline_ms=limits.event_deadline_ms),
+            record=self.notes,
         )
         self.router = Router(self._lost_effect)
         world = World(

@@ -13,7 +13,7 @@ Invariants:
   stamps rise: now = max(wall, last + 2^48), and a resent job keeps its own.
 Limits: see `Limits`; an ovum above a lane's byte budget goes alone.
 
-Model: proto/model/Treadle.tla; the recorder's words are its actions.
+Model: proto/model/Treadle.tla; what is recorded are its actions.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from king.event import Effect, Fact, Failure, Jam, Outcome, Ovum, Refused
 from proto import fast
 from proto.errors import CueError
 from proto.message import Bail, Done, Plea, Save, Saved, Work, Writ
+from proto.record import Action
 
 __all__ = [
     "TICK",
@@ -43,9 +44,8 @@ __all__ = [
 TICK = 1 << 48
 """The least step between two stamps: 2^-16 second."""
 
-Recorder = Callable[[str, int, int], None]
-"""(action, number, other): offered t 0; sent t request; answered request
-event-or-0; committed event 0; released event 0; saved event 0."""
+Recorder = Callable[[Action, int, int], None]
+"""Is told each step of the protocol; see proto.record."""
 
 
 class Lie(Exception):
@@ -75,10 +75,20 @@ class Limits:
 class Lane:
     """One driver's queue and budget. `on_room` is told when room appears."""
 
-    __slots__ = ("bytes", "events", "lagging", "name", "offered", "on_room", "queue")
+    __slots__ = (
+        "bytes",
+        "events",
+        "index",
+        "lagging",
+        "name",
+        "offered",
+        "on_room",
+        "queue",
+    )
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, index: int = 0) -> None:
         self.name = name
+        self.index = index
         self.queue: deque[Poke] = deque()
         self.events = 0
         self.bytes = 0
@@ -180,7 +190,7 @@ class Pipeline:
         record: Recorder | None = None,
     ) -> None:
         self.limits = limits or Limits()
-        self.lanes = [Lane(name) for name in lanes]
+        self.lanes = [Lane(name, index) for index, name in enumerate(lanes)]
         self.computed = event
         self.planned = event
         self.committed = event
@@ -238,7 +248,7 @@ class Pipeline:
         lane.queue.append(poke)
         self.queued += 1
         if self._record is not None:
-            self._record("offered", poke.ticket, 0)
+            self._record(Action.OFFER, poke.ticket, lane.index)
 
     def ask(self, ask: Ask) -> None:
         """Queue a peek, a gauge, ...: answered in order with the events."""
@@ -341,7 +351,7 @@ class Pipeline:
         self.flight.append(poke)
         self.flight_bytes += poke.size
         if self._record is not None:
-            self._record("sent", poke.ticket, poke.request)
+            self._record(Action.SEND, poke.ticket, poke.request)
         deadline = poke.ovum.deadline_ms
         return Work(
             poke.request,
@@ -354,6 +364,8 @@ class Pipeline:
         ask.request = self._request
         self.flight.append(ask)
         out.append(ask.make(ask.request))
+        if self._record is not None and ask.wants is Saved:
+            self._record(Action.ASK_SAVE, ask.request, self.committed)
 
     # --- from the serf --------------------------------------------------------
 
@@ -401,7 +413,7 @@ class Pipeline:
         self._fresh.append(poke)
         self.answers.append(poke)
         if self._record is not None:
-            self._record("answered", poke.request, event)
+            self._record(Action.RECEIVE, poke.request, event)
 
     def _answer_bail(self, entry: Poke | Ask, plea: Bail) -> None:
         if plea.request != entry.request:
@@ -417,8 +429,8 @@ class Pipeline:
             entry.reply = plea
             self._note_save(entry)
         self.answers.append(entry)
-        if self._record is not None:
-            self._record("answered", entry.request, 0)
+        if self._record is not None and (type(entry) is Poke or _is_save(entry)):
+            self._record(Action.RECEIVE, entry.request, 0)
 
     def _answer_ask(self, ask: Ask, plea: Plea) -> None:
         request = getattr(plea, "request", 0)
@@ -431,13 +443,11 @@ class Pipeline:
         ask.reply = plea
         self._note_save(ask)
         self.answers.append(ask)
-        if self._record is not None:
-            self._record("answered", ask.request, 0)
-            if type(plea) is Saved:
-                self._record("saved", plea.event, 0)
+        if self._record is not None and type(plea) is Saved:
+            self._record(Action.RECEIVE, ask.request, plea.event)
 
     def _note_save(self, ask: Ask) -> None:
-        if ask.wants is Saved:
+        if _is_save(ask):
             self.saves_in_flight = 0
 
     # --- to the log -----------------------------------------------------------
@@ -463,8 +473,7 @@ class Pipeline:
         """The batch that was taken last is durable."""
         assert self._batch is not None
         if self._record is not None:
-            for event in range(self._batch.first, self._batch.last + 1):
-                self._record("committed", event, 0)
+            self._record(Action.COMMIT, self._batch.first, self._batch.last)
         self.committed = self._batch.last
         self.mug = self._batch.pokes[-1].mug
         self._batch = None
@@ -493,7 +502,7 @@ class Pipeline:
                     hand(entry.event, entry.effects)
                 self.released = entry.event
                 if record is not None:
-                    record("released", entry.event, 0)
+                    record(Action.RELEASE, entry.event, 0)
             self._repay(entry)
         return count
 
@@ -512,20 +521,34 @@ class Pipeline:
         Returns the suspect: the oldest unanswered request, its deaths counted.
         A save is not tried again.
         """
-        self.up = False
+        self._note_death()
         suspect = self.flight[0] if self.flight else None
         if suspect is not None:
             suspect.deaths += 1
             self.careful = True
         while self.flight:
             entry = self.flight.pop()
-            if type(entry) is Ask and entry.wants is Saved:
+            if _is_save(entry):
+                assert isinstance(entry, Ask)
                 self.saves_in_flight = 0
                 self._settle_ask(entry, "the serf died")
             else:
                 self._again.appendleft(entry)
         self.flight_bytes = 0
         return suspect
+
+    def _note_death(self) -> None:
+        if self.up and self._record is not None:
+            self._record(Action.SERF_DIE, 0, 0)
+        self.up = False
+
+    def restart(self) -> None:
+        """Another serf is about to be raised from the log, which must hold
+        all that the dead one answered."""
+        assert not self.up
+        assert self.committed == self.computed
+        if self._record is not None:
+            self._record(Action.RESTART, 0, 0)
 
     def resume(self, event: int) -> None:
         """A serf listens again, its state as after `event`.
@@ -535,17 +558,25 @@ class Pipeline:
         if event != self.computed:
             raise Lie(f"the serf is at event {event}, the log at {self.computed}")
         self.up = True
+        if self._record is not None:
+            self._record(Action.LIVE, event, 0)
 
     def drop(self, entry: Poke | Ask, why: str) -> None:
         """Give up on a request that was in flight at a death (quarantine)."""
         self._again.remove(entry)
         if type(entry) is Poke:
-            entry.outcome = Refused(why)
-            entry.event = self.computed
-            self.answers.append(entry)
+            self._give_up(entry, Refused(why))
         else:
             assert isinstance(entry, Ask)
             self._settle_ask(entry, why)
+
+    def _give_up(self, poke: Poke, why: Refused) -> None:
+        """It was never computed, and never will be."""
+        poke.outcome = why
+        poke.event = self.computed
+        self.answers.append(poke)
+        if self._record is not None:
+            self._record(Action.GIVE_UP, poke.ticket, 0)
 
     def _settle_ask(self, ask: Ask, why: str) -> None:
         ask.reply = why
@@ -561,9 +592,7 @@ class Pipeline:
         self.again = again
         for lane in self.lanes:
             for poke in lane.queue:
-                poke.outcome = Refused(why, again)
-                poke.event = self.computed
-                self.answers.append(poke)
+                self._give_up(poke, Refused(why, again))
             lane.queue.clear()
         self.queued = 0
         self._tell_room()
@@ -591,7 +620,7 @@ class Pipeline:
         What was answered keeps waiting for its commit. Called when the ship
         stops; release once more afterwards.
         """
-        self.up = False
+        self._note_death()
         left: list[Poke | Ask] = [*self.flight, *self._again, *self._asks]
         self.flight.clear()
         self.flight_bytes = 0
@@ -603,9 +632,7 @@ class Pipeline:
         self.saves_in_flight = 0
         for entry in left:
             if type(entry) is Poke:
-                entry.outcome = Refused(why)
-                entry.event = self.computed
-                self.answers.append(entry)
+                self._give_up(entry, Refused(why))
             else:
                 assert isinstance(entry, Ask)
                 self._settle_ask(entry, why)
@@ -616,6 +643,9 @@ class Pipeline:
 
         Everyone who waits is refused; no effect is released any more.
         """
+        if self._record is not None:
+            self._record(Action.DISK_ERROR, 0, 0)
+            self._record = None  # the protocol ends here
         self.abandon(why)
         for entry in self.answers:
             if type(entry) is Poke:
@@ -626,6 +656,10 @@ class Pipeline:
                 entry.reply = why
             entry.event = self.committed
         self._fresh.clear()
+
+
+def _is_save(entry: Poke | Ask) -> bool:
+    return type(entry) is Ask and entry.wants is Saved
 
 
 def _words(entry: Poke | Ask) -> str:

@@ -236,6 +236,7 @@ class Spine:
                 self._progress = trio.Event()
                 await self._progress.wait()
             attempt += 1
+            self.pipeline.restart()
             try:
                 heir = await self._world.revive(verify)
                 self.adopt(heir, self.pipeline.committed)

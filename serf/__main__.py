@@ -1,7 +1,7 @@
 """Entry: `python -m serf`, as the king starts it.
 
     serf --read FD --write FD --image PATH --ship HEX --log HEX --event-max N
-         [--interrupt FD] [--lock FD] [--verify]
+         [--interrupt FD] [--lock FD] [--verify] [--record FILE]
          [--home-size BYTES] [--nursery-size BYTES] [--jet-check] [--no-jets]
     serf noun|nock|jets|check-image|image-info ...   tools; see serf/tool.py
     serf hoon ...                                    see serf/hoon.py
@@ -9,6 +9,7 @@
 
 Ship and log are the 16 bytes of the ship's identity that the king expects.
 The lock's descriptor is only held, so that an orphan still keeps others out.
+FILE is where it notes what it does, for tests and the lab.
 
 Exit codes: 0 the king hung up; otherwise what the king's Exit said, or
 serf/errors.py. The cause is one line on stderr.
@@ -19,13 +20,17 @@ not needed.
 
 from __future__ import annotations
 
+import mmap
 import os
 import resource
 import signal
 import sys
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from serf.errors import ImageForeign, SerfError, Usage
+
+if TYPE_CHECKING:
+    from proto.record import Notes
 
 __all__ = ["main"]
 
@@ -49,6 +54,7 @@ class Options(NamedTuple):
     nursery_size: int
     jet_check: bool
     jets: bool
+    record: str
 
 
 def parse(args: list[str]) -> Options:
@@ -81,6 +87,7 @@ def parse(args: list[str]) -> Options:
         nursery_size=_number(given, "--nursery-size", NURSERY_SIZE),
         jet_check="--jet-check" in given,
         jets="--no-jets" not in given,
+        record=given.get("--record", ""),
     )
 
 
@@ -96,6 +103,7 @@ _OPTIONS = _FLAGS | {
     "--lock",
     "--home-size",
     "--nursery-size",
+    "--record",
 }
 
 
@@ -145,6 +153,7 @@ def serve(args: list[str]) -> int:
         engine.probe(check=True)
     engine.open_image(options.image)
     wake_fd = os.eventfd(0, os.EFD_CLOEXEC)
+    notes = _notes(options.record) if options.record else None
     # Nothing can be opened or imported after this.
     weakness = engine.confine(
         [0, 1, 2, options.read_fd, options.write_fd, options.lock_fd, wake_fd]
@@ -164,7 +173,15 @@ def serve(args: list[str]) -> int:
                     f" not to {what} {wanted.hex()}"
                 )
         engine.start_verification()
-    return Loop(engine, options.read_fd, options.write_fd, wake_fd).run(loaded)
+    return Loop(engine, options.read_fd, options.write_fd, wake_fd, notes).run(loaded)
+
+
+def _notes(path: str) -> Notes:
+    """Notes in a file that the king has made."""
+    from proto.record import Notes
+
+    with open(path, "r+b") as file:
+        return Notes(mmap.mmap(file.fileno(), 0), os.getpid())
 
 
 def main(args: list[str]) -> int:

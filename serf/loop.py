@@ -25,6 +25,7 @@ from proto.jam import jam
 from proto.message import (
     PROTOCOL,
     Bail,
+    Done,
     Exit,
     Flog,
     Gauge,
@@ -47,6 +48,7 @@ from proto.message import (
     Writ,
 )
 from proto.noun import listed, noun
+from proto.record import Action, Notes
 from serf.engine import Engine, Failed, Loaded
 from serf.errors import BrokenPipeline
 
@@ -60,7 +62,12 @@ class Loop:
     """One serf's service of one king."""
 
     def __init__(
-        self, engine: Engine, read_fd: int, write_fd: int, wake_fd: int
+        self,
+        engine: Engine,
+        read_fd: int,
+        write_fd: int,
+        wake_fd: int,
+        notes: Notes | None = None,
     ) -> None:
         self._engine = engine
         self._read_fd = read_fd
@@ -70,6 +77,7 @@ class Loop:
         self._doors = select.poll()
         self._doors.register(read_fd, select.POLLIN)
         self._doors.register(wake_fd, select.POLLIN)
+        self._notes = notes
 
     def run(self, loaded: Loaded) -> int:
         """Greet, then serve until told to leave; the exit code.
@@ -77,8 +85,11 @@ class Loop:
         :raises BrokenPipeline: where the king's bytes are not writs.
         :raises ImageUnusable: where a page turns out to be rotten.
         """
+        ripe = _ripe(loaded)
+        if self._notes is not None:
+            self._notes(Action.LOAD, ripe.event)
         try:
-            self._send([_ripe(loaded)])
+            self._send([ripe])
             return self._serve()
         except BrokenPipeError:
             return 0  # The king is gone; nothing to tell, nobody to tell it to.
@@ -113,6 +124,7 @@ class Loop:
                 return writ.code & 0xFF
             answer = self._answer(writ)
             if answer is not None:
+                self._note(writ, answer)
                 self._send([*self._engine.slogs(), *self._engine.notices(), answer])
         self._work(works)
         return None
@@ -120,7 +132,25 @@ class Loop:
     def _work(self, works: list[Work]) -> None:
         if works:
             for pleas in self._engine.work(works):
+                if self._notes is not None:
+                    self._note_work(pleas, self._notes)
                 self._send(pleas)
+
+    def _note(self, writ: Writ, answer: Plea) -> None:
+        if self._notes is None:
+            return
+        if isinstance(writ, Play):
+            self._notes(Action.REPLAY, self._engine.event)
+        elif isinstance(writ, Save):
+            event = answer.event if isinstance(answer, Saved) else 0
+            self._notes(Action.DO_SAVE, writ.request, event)
+
+    def _note_work(self, pleas: list[Plea], notes: Notes) -> None:
+        for plea in pleas:
+            if isinstance(plea, Done):
+                notes(Action.APPLY, plea.request, plea.event)
+            elif isinstance(plea, Bail):
+                notes(Action.APPLY, plea.request, 0)
 
     def _answer(self, writ: Peek | Play | Save | Pack | Hash | Gauge) -> Plea | None:
         try:
@@ -185,11 +215,14 @@ class Loop:
             if self._wake_fd not in ready:
                 return True
         os.read(self._wake_fd, 8)
-        request, self._saving = self._saving.request, None
+        writ, self._saving = self._saving, None
+        answer: Plea
         try:
-            self._send([Saved(request, *self._engine.end_save())])
+            answer = Saved(writ.request, *self._engine.end_save())
         except Failed as failure:
-            self._send([Bail(request, failure.goofs)])
+            answer = Bail(writ.request, failure.goofs)
+        self._note(writ, answer)
+        self._send([answer])
         return False
 
     def _send(self, pleas: list[Plea]) -> None:

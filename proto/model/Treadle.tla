@@ -6,16 +6,24 @@
 (*   - What a dead serf answered is committed before the next serf replays  *)
 (*     the log; its pipe is emptied (heard or dropped: both are right, since*)
 (*     an answer not heard counts as not answered).                         *)
-(*   - What was sent and not answered is offered again, in its old order,   *)
+(*   - What was sent and not answered is sent again, in its old order,      *)
 (*     before anything newer.                                               *)
 (*   - A save is asked for only at a wall: nothing unanswered, nothing      *)
-(*     uncommitted. So snap <= log needs no further rule.                   *)
+(*     uncommitted. So snap <= log needs no further rule, and events may be *)
+(*     sent behind it.                                                      *)
+(*   - A serf may start from any older snapshot, and decline a save.        *)
+(*   - A commit that failed may have become durable nevertheless: its king  *)
+(*     is gone, the next one believes the log.                              *)
 (*   - Effects are at most once: a king that dies between commit and        *)
 (*     release loses them, and nobody releases them later.                  *)
 (*                                                                          *)
 (* An event is a natural number, its identity: 1 .. MaxOffer in order of    *)
-(* offering. Its number is its place in the log. Events in Bad crash the    *)
-(* kernel (and so does their %crud): they bail and leave no trace.          *)
+(* offering; its lane (driver) follows from it, and only within a lane is   *)
+(* the order of offering kept. Its number is its place in the log. Events   *)
+(* in Bad crash the kernel (and so does their %crud): they bail and leave   *)
+(* no trace.                                                                *)
+(* king/lab/protocol.py is the same relation in Python: recordings of real  *)
+(* runs are judged by it, and a test walks both side by side.               *)
 (* Mutant = "none" is the protocol. Every other value breaks one rule, and  *)
 (* must violate the property that scripts/model lists beside it.            *)
 EXTENDS Naturals, Sequences, FiniteSets
@@ -23,27 +31,28 @@ EXTENDS Naturals, Sequences, FiniteSets
 CONSTANTS MaxOffer,   \* events that drivers will offer
           Cap,        \* messages that fit each pipe
           Bad,        \* events that bail
-          SerfDeaths, KingDeaths, DiskErrors, Saves, \* budgets
+          Lanes,      \* drivers
+          SerfDeaths, KingDeaths, DiskErrors, Saves, Drops, \* budgets
           Mutant
 
 VARIABLES
     offered,   \* how many events were offered
     queue,     \* admitted, not sent
+    again,     \* was in flight when a serf died: to be sent first
     flight,    \* sent, not answered: in order
     to, from,  \* the pipes
     computed,  \* answered, not committed
     pending,   \* committed, effects not released: event numbers
     arena,     \* what the serf has applied
-    serf,      \* "down", "replay", "live"
+    serf,      \* "down", "spawned", "replay", "live"
     king,      \* "up", "down"
     log, snap, \* durable
     out,       \* the outside world: effects released, <<number, event>>
-    reported,  \* bails told to their drivers
-    budget     \* deaths, disk errors and saves still to come
+    reported,  \* bails and refusals, told to their drivers
+    budget     \* deaths, disk errors, saves and refusals still to come
 
-vars == <<offered, queue, flight, to, from, computed, pending, arena, serf, king,
-          log, snap, out, reported, budget>>
-volatile == <<queue, flight, to, from, computed, pending, arena, serf, king>>
+vars == <<offered, queue, again, flight, to, from, computed, pending, arena, serf,
+          king, log, snap, out, reported, budget>>
 
 Events == 1 .. MaxOffer
 Work(e) == [kind |-> "work", event |-> e]
@@ -51,26 +60,31 @@ Save(n) == [kind |-> "save", num |-> n]
 Done(n, e) == [kind |-> "done", num |-> n, event |-> e]
 Bail(e) == [kind |-> "bail", event |-> e]
 Saved == [kind |-> "saved"]
+Lane(e) == e % Lanes
 
 Range(s) == {s[i] : i \in DOMAIN s}
 IsPrefix(a, b) == Len(a) <= Len(b) /\ \A i \in DOMAIN a : a[i] = b[i]
 Rest(s) == IF s = <<>> THEN s ELSE Tail(s)
+First(s, k) == SubSeq(s, 1, k)
+Without(s, i) == SubSeq(s, 1, i - 1) \o SubSeq(s, i + 1, Len(s))
 Dones(s) == SelectSeq(s, LAMBDA m : m.kind = "done")
+Answers(s) == SelectSeq(s, LAMBDA m : m.kind \in {"done", "bail"})
+Works(s) == SelectSeq(s, LAMBDA m : m.kind = "work")
 EventsOf(s) == [i \in DOMAIN s |-> s[i].event]
 NoneSaving == \A m \in Range(to) \cup Range(from) : m.kind \notin {"save", "saved"}
 
 TypeOK ==
     /\ offered \in 0 .. MaxOffer
     /\ Len(to) <= Cap /\ Len(from) <= Cap
-    /\ serf \in {"down", "replay", "live"} /\ king \in {"up", "down"}
+    /\ serf \in {"down", "spawned", "replay", "live"} /\ king \in {"up", "down"}
 
 Init ==
-    /\ offered = 0 /\ queue = <<>> /\ flight = <<>> /\ to = <<>> /\ from = <<>>
-    /\ computed = <<>> /\ pending = <<>> /\ arena = <<>>
-    /\ serf = "replay" /\ king = "up"
+    /\ offered = 0 /\ queue = <<>> /\ again = <<>> /\ flight = <<>>
+    /\ to = <<>> /\ from = <<>> /\ computed = <<>> /\ pending = <<>> /\ arena = <<>>
+    /\ serf = "spawned" /\ king = "up"
     /\ log = <<>> /\ snap = <<>> /\ out = <<>> /\ reported = {}
     /\ budget = [serf |-> SerfDeaths, king |-> KingDeaths, disk |-> DiskErrors,
-                 save |-> Saves]
+                 save |-> Saves, drop |-> Drops]
 
 ----------------------------------------------------------------------------
 (* The king.                                                                *)
@@ -79,17 +93,42 @@ Offer ==
     /\ king = "up" /\ offered < MaxOffer
     /\ offered' = offered + 1
     /\ queue' = Append(queue, offered + 1)
-    /\ UNCHANGED <<flight, to, from, computed, pending, arena, serf, king, log, snap,
+    /\ UNCHANGED <<again, flight, to, from, computed, pending, arena, serf, king,
+                   log, snap, out, reported, budget>>
+
+Launch(e) == to' = Append(to, Work(e)) /\ flight' = Append(flight, e)
+
+Send == \* what was sent before goes first; else the oldest of any lane
+    /\ king = "up" /\ serf = "live" /\ Len(to) < Cap
+    /\ \/ /\ again # <<>>
+          /\ Launch(Head(again)) /\ again' = Tail(again)
+          /\ UNCHANGED queue
+       \/ /\ again = <<>>
+          /\ \E i \in DOMAIN queue :
+                /\ \A j \in 1 .. i - 1 : Lane(queue[j]) # Lane(queue[i])
+                /\ Launch(queue[i]) /\ queue' = Without(queue, i)
+          /\ UNCHANGED again
+    /\ UNCHANGED <<offered, from, computed, pending, arena, serf, king, log, snap,
                    out, reported, budget>>
 
-Send ==
-    /\ king = "up" /\ serf = "live" /\ queue # <<>> /\ Len(to) < Cap
-    /\ NoneSaving
-    /\ to' = Append(to, Work(Head(queue)))
-    /\ flight' = Append(flight, Head(queue))
-    /\ queue' = Tail(queue)
-    /\ UNCHANGED <<offered, from, computed, pending, arena, serf, king, log, snap, out,
-                   reported, budget>>
+GiveUp == \* refused or quarantined: told to its driver, and never applied again
+    /\ king = "up" /\ budget.drop > 0
+    /\ \E e \in Events :
+        /\ \/ \E i \in DOMAIN queue :
+                 queue[i] = e /\ queue' = Without(queue, i)
+                 /\ UNCHANGED <<again, flight>>
+           \/ \E i \in DOMAIN again :
+                 again[i] = e /\ again' = Without(again, i)
+                 /\ UNCHANGED <<queue, flight>>
+           \/ /\ serf = "down"
+              /\ Mutant # "give-up-unheard" => from = <<>>
+              /\ \E i \in DOMAIN flight :
+                 flight[i] = e /\ flight' = Without(flight, i)
+                 /\ UNCHANGED <<queue, again>>
+        /\ reported' = reported \cup {e}
+    /\ budget' = [budget EXCEPT !.drop = @ - 1]
+    /\ UNCHANGED <<offered, to, from, computed, pending, arena, serf, king, log,
+                   snap, out>>
 
 Receive ==
     /\ king = "up" /\ from # <<>>
@@ -106,7 +145,8 @@ Receive ==
                                 ELSE reported \cup {m.event}
                 /\ UNCHANGED computed
              [] OTHER -> UNCHANGED <<flight, computed, reported>>
-    /\ UNCHANGED <<offered, queue, to, pending, arena, serf, king, log, snap, out, budget>>
+    /\ UNCHANGED <<offered, queue, again, to, pending, arena, serf, king, log, snap,
+                   out, budget>>
 
 (* Group commit: any number of answers from the oldest on, in one step.     *)
 Commit ==
@@ -119,72 +159,87 @@ Commit ==
         /\ computed' = SubSeq(computed, k + 1, Len(computed))
         /\ pending' = IF Mutant = "release-early" THEN pending
                       ELSE pending \o [i \in 1 .. k |-> batch[i].num]
-    /\ UNCHANGED <<offered, queue, flight, to, from, arena, serf, king, snap, out,
-                   reported, budget>>
+    /\ UNCHANGED <<offered, queue, again, flight, to, from, arena, serf, king, snap,
+                   out, reported, budget>>
 
 Release ==
     /\ king = "up" /\ pending # <<>>
     /\ out' = Append(out, <<Head(pending), log[Head(pending)]>>)
     /\ pending' = IF Mutant = "release-twice" /\ Len(out) < 2 * MaxOffer
                   THEN pending ELSE Tail(pending)
-    /\ UNCHANGED <<offered, queue, flight, to, from, computed, arena, serf, king, log,
-                   snap, reported, budget>>
+    /\ UNCHANGED <<offered, queue, again, flight, to, from, computed, arena, serf,
+                   king, log, snap, reported, budget>>
 
 ReleaseEarly == \* mutant: effects leave as soon as they are computed
     /\ Mutant = "release-early" /\ king = "up" /\ computed # <<>>
     /\ \A i \in DOMAIN out : out[i][1] # Head(computed).num
     /\ out' = Append(out, <<Head(computed).num, Head(computed).event>>)
-    /\ UNCHANGED <<offered, queue, flight, to, from, computed, pending, arena, serf,
-                   king, log, snap, reported, budget>>
+    /\ UNCHANGED <<offered, queue, again, flight, to, from, computed, pending,
+                   arena, serf, king, log, snap, reported, budget>>
 
 AskSave ==
     /\ king = "up" /\ serf = "live" /\ budget.save > 0 /\ Len(to) < Cap
     /\ NoneSaving
-    /\ Mutant # "save-early" => flight = <<>> /\ computed = <<>>
-    /\ log # <<>> \/ Mutant = "save-early"
+    /\ Mutant # "save-early" => flight = <<>> /\ again = <<>> /\ computed = <<>>
     /\ to' = Append(to, Save(Len(log)))
     /\ budget' = [budget EXCEPT !.save = @ - 1]
-    /\ UNCHANGED <<offered, queue, flight, from, computed, pending, arena, serf, king,
-                   log, snap, out, reported>>
+    /\ UNCHANGED <<offered, queue, again, flight, from, computed, pending, arena,
+                   serf, king, log, snap, out, reported>>
 
 (* A dead serf: drain what it wrote, commit what it answered, start anew.   *)
 Restart ==
     /\ king = "up" /\ serf = "down" /\ Mutant # "no-restart"
     /\ Mutant # "no-drain" => from = <<>>
     /\ Mutant # "restart-uncommitted" => computed = <<>>
-    /\ serf' = "replay"
-    /\ arena' = snap
+    /\ serf' = "spawned"
     /\ from' = IF Mutant = "no-drain" THEN from ELSE <<>>
     /\ to' = <<>>
     /\ flight' = <<>>
-    /\ queue' = CASE Mutant = "forget-flight" -> queue
-                  [] Mutant = "resend-last" -> queue \o flight
-                  [] OTHER -> flight \o queue
-    /\ UNCHANGED <<offered, computed, pending, king, log, snap, out, reported, budget>>
+    /\ again' = IF Mutant \in {"forget-flight", "resend-last"} THEN again
+                ELSE flight \o again
+    /\ queue' = IF Mutant = "resend-last" THEN queue \o flight ELSE queue
+    /\ UNCHANGED <<offered, computed, pending, arena, king, log, snap, out,
+                   reported, budget>>
 
 KingStart ==
     /\ king = "down"
-    /\ king' = "up" /\ serf' = "replay" /\ arena' = snap
+    /\ king' = "up" /\ serf' = "spawned"
     /\ pending' = IF Mutant = "release-again" /\ log # <<>> THEN <<Len(log)>> ELSE <<>>
-    /\ UNCHANGED <<offered, queue, flight, to, from, computed, log, snap, out, reported,
-                   budget>>
+    /\ log' = IF Mutant = "forget-tail" /\ log # <<>>
+              THEN First(log, Len(log) - 1) ELSE log
+    /\ UNCHANGED <<offered, queue, again, flight, to, from, computed, arena, snap,
+                   out, reported, budget>>
 
 ----------------------------------------------------------------------------
 (* The serf.                                                                *)
 
+Load == \* the newest snapshot, or an older one, or none
+    /\ king = "up" /\ serf = "spawned"
+    /\ \E n \in 0 .. Len(snap) : arena' = First(snap, n)
+    /\ serf' = "replay"
+    /\ UNCHANGED <<offered, queue, again, flight, to, from, computed, pending, king,
+                   log, snap, out, reported, budget>>
+
 Replay ==
     /\ king = "up" /\ serf = "replay" /\ Len(arena) < Len(log)
     /\ arena' = Append(arena, log[Len(arena) + 1])
-    /\ UNCHANGED <<offered, queue, flight, to, from, computed, pending, serf, king, log,
-                   snap, out, reported, budget>>
+    /\ UNCHANGED <<offered, queue, again, flight, to, from, computed, pending, serf,
+                   king, log, snap, out, reported, budget>>
+
+SaveInReplay ==
+    /\ king = "up" /\ serf = "replay" /\ budget.save > 0
+    /\ snap' = arena
+    /\ budget' = [budget EXCEPT !.save = @ - 1]
+    /\ UNCHANGED <<offered, queue, again, flight, to, from, computed, pending,
+                   arena, serf, king, log, out, reported>>
 
 Live ==
     /\ king = "up" /\ serf = "replay"
     /\ \/ Len(arena) = Len(log)
        \/ Mutant = "replay-short" /\ Len(arena) + 1 = Len(log)
     /\ serf' = "live"
-    /\ UNCHANGED <<offered, queue, flight, to, from, computed, pending, arena, king, log,
-                   snap, out, reported, budget>>
+    /\ UNCHANGED <<offered, queue, again, flight, to, from, computed, pending,
+                   arena, king, log, snap, out, reported, budget>>
 
 Apply ==
     /\ serf = "live" /\ king = "up" /\ to # <<>> /\ Len(from) < Cap
@@ -195,61 +250,66 @@ Apply ==
              /\ arena' = IF Mutant = "bail-applies" THEN Append(arena, e) ELSE arena
         ELSE /\ arena' = IF Mutant = "answer-unapplied" THEN arena ELSE Append(arena, e)
              /\ from' = Append(from, Done(Len(arena) + 1, e))
-    /\ to' = Tail(to)
-    /\ UNCHANGED <<offered, queue, flight, computed, pending, serf, king, log, snap, out,
-                   reported, budget>>
+    /\ to' = IF Mutant = "answer-twice" THEN to ELSE Tail(to)
+    /\ UNCHANGED <<offered, queue, again, flight, computed, pending, serf, king,
+                   log, snap, out, reported, budget>>
 
 DoSave == \* the superblock is one atomic write: dying before it changes nothing
     /\ serf = "live" /\ king = "up" /\ to # <<>> /\ Len(from) < Cap
     /\ Head(to).kind = "save"
-    /\ snap' = IF Head(to).num = Len(arena) \/ Mutant = "save-early" THEN arena ELSE snap
+    /\ \/ /\ Head(to).num = Len(arena) \/ Mutant = "save-early"
+          /\ snap' = arena
+       \/ snap' = snap \* declined
     /\ to' = Tail(to)
     /\ from' = Append(from, Saved)
-    /\ UNCHANGED <<offered, queue, flight, computed, pending, arena, serf, king, log, out,
-                   reported, budget>>
+    /\ UNCHANGED <<offered, queue, again, flight, computed, pending, arena, serf,
+                   king, log, out, reported, budget>>
 
 ----------------------------------------------------------------------------
 (* Misfortune.                                                              *)
 
-SerfDie == \* what it wrote stays in the pipe; what it had not read is lost
+SerfDie == \* what it wrote may be heard, or its end cut off; the rest is lost
     /\ king = "up" /\ serf # "down" /\ budget.serf > 0
     /\ serf' = "down" /\ arena' = <<>> /\ to' = <<>>
+    /\ \E k \in 0 .. Len(from) : from' = First(from, k)
     /\ pending' = IF Mutant = "drop-pending" THEN <<>> ELSE pending
     /\ budget' = [budget EXCEPT !.serf = @ - 1]
-    /\ UNCHANGED <<offered, queue, flight, from, computed, king, log, snap, out,
+    /\ UNCHANGED <<offered, queue, again, flight, computed, king, log, snap, out,
                    reported>>
 
 KingGone ==
     /\ king' = "down" /\ serf' = "down"
-    /\ queue' = <<>> /\ flight' = <<>> /\ to' = <<>> /\ from' = <<>>
+    /\ queue' = <<>> /\ again' = <<>> /\ flight' = <<>> /\ to' = <<>> /\ from' = <<>>
     /\ computed' = <<>> /\ pending' = <<>> /\ arena' = <<>>
-    /\ UNCHANGED <<offered, log, snap, out, reported>>
+    /\ UNCHANGED <<offered, snap, out, reported>>
 
 KingDie ==
     /\ king = "up" /\ budget.king > 0
-    /\ KingGone
+    /\ KingGone /\ UNCHANGED log
     /\ budget' = [budget EXCEPT !.king = @ - 1]
 
-DiskError == \* a commit fails: the ship stops, nothing of the batch is released
+DiskError == \* a commit fails, durably or not: the ship stops, none of it is released
     /\ king = "up" /\ computed # <<>> /\ budget.disk > 0
     /\ IF Mutant = "go-on-after-disk-error"
        THEN /\ computed' = Tail(computed)
-            /\ UNCHANGED <<offered, queue, flight, to, from, pending, arena, serf, king,
-                           log, snap, out, reported>>
-       ELSE KingGone
+            /\ UNCHANGED <<offered, queue, again, flight, to, from, pending, arena,
+                           serf, king, log, snap, out, reported>>
+       ELSE /\ KingGone
+            /\ \E k \in 0 .. Len(computed) : log' = log \o EventsOf(First(computed, k))
     /\ budget' = [budget EXCEPT !.disk = @ - 1]
 
 Next ==
-    \/ Offer \/ Send \/ Receive \/ Commit \/ Release \/ ReleaseEarly \/ AskSave
-    \/ Restart \/ KingStart \/ Replay \/ Live \/ Apply \/ DoSave
+    \/ Offer \/ Send \/ GiveUp \/ Receive \/ Commit \/ Release \/ ReleaseEarly
+    \/ AskSave \/ Restart \/ KingStart
+    \/ Load \/ Replay \/ SaveInReplay \/ Live \/ Apply \/ DoSave
     \/ SerfDie \/ KingDie \/ DiskError
 
 (* Weak fairness on every step that is somebody's duty; none on offering,   *)
-(* saving and dying, which may or may not happen.                           *)
+(* saving, refusing and dying, which may or may not happen.                 *)
 Fairness ==
     /\ WF_vars(Send) /\ WF_vars(Receive) /\ WF_vars(Commit) /\ WF_vars(Release)
-    /\ WF_vars(Restart) /\ WF_vars(KingStart) /\ WF_vars(Replay) /\ WF_vars(Live)
-    /\ WF_vars(Apply) /\ WF_vars(DoSave)
+    /\ WF_vars(Restart) /\ WF_vars(KingStart) /\ WF_vars(Load) /\ WF_vars(Replay)
+    /\ WF_vars(Live) /\ WF_vars(Apply) /\ WF_vars(DoSave)
 
 Spec == Init /\ [][Next]_vars /\ Fairness
 
@@ -272,14 +332,19 @@ Injective ==
     /\ \A e \in Range(Everywhere) : e <= offered /\ e \notin Bad
 
 KingNeverDied == budget.king = KingDeaths /\ budget.disk = DiskErrors
-Held == <<queue, flight, EventsOf(computed), log>>
+Held == <<queue, again, flight, EventsOf(computed), log>>
 Conserved == KingNeverDied =>
     /\ 1 .. offered = UNION {Range(Held[i]) : i \in DOMAIN Held} \cup reported
-    /\ offered = Len(queue) + Len(flight) + Len(computed) + Len(log)
+    /\ offered = Len(queue) + Len(again) + Len(flight) + Len(computed) + Len(log)
                  + Cardinality(reported)
 
-InOrder == KingNeverDied => \* events are logged in the order of their offering
-    \A i, j \in DOMAIN log : i < j => log[i] < log[j]
+InOrder == KingNeverDied => \* a lane's events are logged in order of offering
+    \A i, j \in DOMAIN log : i < j /\ Lane(log[i]) = Lane(log[j]) => log[i] < log[j]
+
+InStep == king = "up" => \* each answer is the oldest open request's
+    IF serf = "live"
+    THEN EventsOf(Answers(from)) \o EventsOf(Works(to)) = flight
+    ELSE IsPrefix(EventsOf(Answers(from)), flight)
 
 NoDeadlock == (king = "up" /\ serf = "live" /\ Len(to) = Cap /\ Len(from) = Cap)
     => ENABLED Receive
@@ -289,7 +354,7 @@ LogGrows == [][IsPrefix(log, log')]_vars
 (* Liveness.                                                                *)
 
 Durable == \A e \in Events :
-    [](e \in Range(queue) \cup Range(flight) =>
+    [](e \in Range(queue) \cup Range(again) \cup Range(flight) =>
         <>(e \in Range(log) \/ e \in reported \/ king = "down"))
 Released == \A n \in Events :
     [](Len(log) >= n /\ n \in Range(pending) =>
@@ -304,5 +369,15 @@ NeverReplaysTail == ~(serf = "replay" /\ snap # <<>> /\ Len(arena) > Len(snap))
 NeverLostEffects ==
     ~(king = "up" /\ pending = <<>> /\ computed = <<>> /\ Len(log) > Len(out))
 NeverFullBoth == ~(Len(to) = Cap /\ Len(from) = Cap)
-NeverBails == reported = {}
+NeverBails == \A i \in DOMAIN from : from[i].kind # "bail"
+NeverGivesUp == reported \subseteq Bad
+NeverSendsAgain == again = <<>> \/ serf # "live"
+NeverFallsBack == ~(serf = "replay" /\ Len(arena) < Len(snap))
+NeverWholeAfterDeath == \* a serf dies, and all is logged nevertheless
+    ~(KingNeverDied /\ budget.serf < SerfDeaths
+      /\ Len(log) = MaxOffer - Cardinality(Bad))
+NeverDurableThoughFailed == ~(budget.disk < DiskErrors /\ budget.king = KingDeaths
+    /\ Len(out) < Len(log) /\ king = "down")
+NeverOvertakes == \* one lane's event before an older one of another
+    \A i, j \in DOMAIN flight : i < j => flight[i] < flight[j]
 =============================================================================

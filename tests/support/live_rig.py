@@ -15,6 +15,7 @@ from typing import Any
 import trio
 
 from king.event import Effect, Outcome, Ovum
+from king.lab.protocol import judge
 from king.log.store import MemoryLog, Meta
 from king.log_thread import LogThread
 from king.lord import Death, Lord, SerfSpec
@@ -26,6 +27,7 @@ from proto.cord import cord, da_from_unix, path_noun
 from proto.jam import cue, jam
 from proto.message import Jam
 from proto.noun import Cell
+from proto.record import Action, Note
 
 FAKE = str(Path(__file__).with_name("fake_serf.py"))
 SHIP = bytes(16)
@@ -62,7 +64,7 @@ class Rig:
         self.folder = folder
         self.image = folder / "image.json"
         self.clock = Clock()
-        self.trace: list[tuple[str, int, int]] = []
+        self.notes: list[Note] = []
         self.effects: list[tuple[int, Effect]] = []
         self.told: list[str] = []
         self.deaths: list[tuple[Death, Poke | Ask | None]] = []
@@ -73,7 +75,7 @@ class Rig:
         self.options: tuple[str, ...] = ()
         self.environment: tuple[tuple[str, str], ...] = ()
         self.limits = limits
-        self.record: Any = lambda *step: self.trace.append(step)
+        self.record: Any = self._note
         self.stamp: Any = slow_stamp
         self.lord: Lord
         self.spine: Spine
@@ -104,6 +106,9 @@ class Rig:
         )
         return lord
 
+    def _note(self, action: Action, number: int = 0, other: int = 0) -> None:
+        self.notes.append(Note(len(self.notes), action, number, other, 0))
+
     def _hand(self, event: int, effects: tuple[Effect, ...]) -> None:
         assert event <= self.log.last, "released before it was durable"
         self.effects += [(event, effect) for effect in effects]
@@ -123,6 +128,8 @@ class Rig:
 
     async def start(self) -> None:
         self.thread = LogThread()
+        if self.record is not None:
+            self.record(Action.KING_START, self.log.last)
         pipeline = Pipeline(
             LANES,
             event=self.log.last,
@@ -152,6 +159,7 @@ class Rig:
         if self.spine.lord is not None:
             await self.spine.lord.stop()
         await self.thread.close()
+        assert judge(self.notes) is None
 
     async def many(self, inject: Injector, ova: list[Ovum]) -> list[Outcome]:
         """Submit all, as fast as admission allows; outcomes in order."""

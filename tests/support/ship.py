@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.support.recorded import check_recording, recording_of
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -47,7 +49,7 @@ class Ship:
                 *("--headless", "--json", "--http-port", "0", *words),
             ],
             cwd=ROOT,
-            env={**os.environ, **env},
+            env={**os.environ, "TREADLE_RECORD": str(recording_of(pier)), **env},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -112,6 +114,8 @@ class Ship:
         if self.process.poll() is None:
             self.process.kill()
             self.process.communicate(timeout=10)
+        if sys.exc_info()[0] is None:
+            check_recording(self.pier)
 
 
 def request(port: int, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:

@@ -38,6 +38,7 @@ from king.pier import Layout, who_locks
 from proto.cord import cord_text
 from proto.jam import cue, jam
 from proto.noun import Cell, Noun, noun, slot
+from tests.support.recorded import check_recording, recording_of
 
 __all__ = [
     "ROOT",
@@ -177,6 +178,7 @@ class WholeShip:
         self.recovery: dict[str, Any] = {}
         self.live: dict[str, Any] = {}
         self.live_port = 0  # where clients go; set by whoever has them
+        self.judged = True  # its recording; not where a test changes the pier
         self._words: list[str] = []
         self._said: list[dict[str, Any]] = []
         self._threads: list[threading.Thread] = []
@@ -190,6 +192,8 @@ class WholeShip:
         # A traceback in what the ship said is a bug, whatever else passed.
         if sys.exc_info()[0] is None:
             assert "Traceback" not in self.words, self.words
+            if self.judged:
+                check_recording(self.pier)
 
     # --- start and stop -----------------------------------------------------
 
@@ -217,7 +221,10 @@ class WholeShip:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
-            env=_environment(TREADLE_FAILPOINTS=failpoints),
+            env=_environment(
+                TREADLE_FAILPOINTS=failpoints,
+                TREADLE_RECORD=str(recording_of(self.pier)),
+            ),
             cwd=cwd,
         )
         self._said = said = []
