@@ -64,7 +64,6 @@ from proto.tank import tank_lines
 
 __all__ = ["listen_unix", "replay", "run"]
 
-DRAIN_S = 10.0
 DRIVERS_S = 5.0
 SAVE_EVENTS = 10_000
 """A replay longer than this ends in a snapshot."""
@@ -263,7 +262,7 @@ class _Ship:
         report.log_bytes = log.size_bytes()
         lord, replayed = await raise_serf(
             self._spawn,
-            self._catch_up,
+            partial(self._catch_up, halt=self._stop.is_set),
             verify=self.options.verify,
             tell=self.tell,
             halt=self._stop.is_set,
@@ -317,7 +316,9 @@ class _Ship:
             on_line=lambda line: self.log(f"serf: {line}"),
         )
 
-    async def _catch_up(self, lord: Lord) -> Replayed:
+    async def _catch_up(
+        self, lord: Lord, halt: Callable[[], bool] | None = None
+    ) -> Replayed:
         assert lord.ripe is not None
         self._replaying = True
         try:
@@ -328,13 +329,13 @@ class _Ship:
                 life=self.pier.meta.life,
                 on_progress=None if self.options.json else show_progress(),
                 save_at_end=self.pier.log.last - lord.ripe.event > SAVE_EVENTS,
-                halt=self._stop.is_set,
+                halt=halt,
             )
         finally:
             self._replaying = False
 
-    async def _revive(self, verify: bool) -> Lord:
-        """For the spine: another serf, caught up."""
+    async def _revive(self, verify: bool) -> tuple[Lord, int]:
+        """For the spine: another serf, caught up, and the event it is at."""
         self.state = "recovering"
         lord = await self._spawn(verify)
         try:
@@ -344,7 +345,7 @@ class _Ship:
             raise
         self.snapshot_event = replayed.snapshot
         self.state = "live"
-        return lord
+        return lord, replayed.event
 
     def _wire_spine(self, event: int, last_time: int, kernel_mug: int) -> None:
         limits = self.options.limits
@@ -445,55 +446,21 @@ class _Ship:
         failpoint.hit("stop.before")
         self.state = "stopping"
         _notify("STOPPING=1")
-        spine = self.spine
-        began = trio.current_time()
-        budget = self.options.limits.shutdown_s
-        # 1. Take nothing new; finish what was taken.
-        spine.stop_admission("the ship is stopping")
-        with trio.move_on_after(min(DRAIN_S, budget / 2)) as scope:
-            await spine.drain()
-        if scope.cancelled_caught:
-            self.log("an event is still running: interrupting it")
-            spine.interrupt()
-            with trio.move_on_after(2):
-                await spine.drain()
-        # 2. A snapshot, if there is something to save.
-        drained = spine.pipeline.is_idle and spine.fault is None
-        if drained and spine.pipeline.committed > self.snapshot_event:
-            left = budget - (trio.current_time() - began)
-            with trio.move_on_after(max(1.0, left)) as scope:
-                try:
-                    saved = await spine.save()
-                except TreadleError as error:
-                    self.log(f"no snapshot at the end: {error.message}")
-                else:
-                    if saved is not None:
-                        self._saved(saved)
-            if scope.cancelled_caught:
-                self.log("no snapshot at the end: the serf does not answer in time")
-        # 3. The serf.
-        spine.stopping = True
-        if spine.lord is not None:
-            left = budget - (trio.current_time() - began)
-            await spine.lord.stop(exit_s=max(1.0, min(5.0, left)))
-        # 4. Whoever still waits is told; what was computed is committed, each
-        # batch in its turn, while there is somebody to release it to.
-        pipeline = spine.pipeline
-        pipeline.abandon("the ship is stopping")
-        with trio.CancelScope(shield=True):
-            while pipeline.committed < pipeline.computed and spine.fault is None:
-                await self.thread.run(_nothing)
-        spine.settle()
+        drained = await self.spine.wind_down(
+            self.options.limits.shutdown_s,
+            snapshot_event=lambda: self.snapshot_event,
+            saved=self._saved,
+        )
         with contextlib.suppress(OSError):  # of a disk that turned read-only
             self.layout.conn_socket.unlink(missing_ok=True)
-        # 5. Drivers see the end of their effects, and have a moment to flush.
+        # Drivers see the end of their effects, and have a moment to flush.
         for channel in self._channels:
             channel.close()
         with trio.move_on_after(DRIVERS_S):
             while self._running:
                 await trio.sleep(0.01)
         self.mark.close(
-            self.router.watermark(spine.pipeline.released),
+            self.router.watermark(self.spine.pipeline.released),
             clean=self.fault is None and drained,
         )
 
@@ -996,10 +963,6 @@ def _tagged(tag: bytes) -> Callable[[Effect], bool]:
 
 
 def _ignore(_: int, effect: Effect) -> None:
-    pass
-
-
-def _nothing() -> None:
     pass
 
 

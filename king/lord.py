@@ -1,34 +1,24 @@
 """The king's handle on its serf: spawn, say, hear, interrupt, bury.
 
-Owns: the child process, its pipes, the interrupt word, its last words.
+Owns: the child (king/child.py), its last words.
 Invariants: frames are whole in one buffer and written by one writer; the
     reader only reads, parses and hands on; nothing here waits for the log. A
     peer that breaks framing, grammar or protocol is killed: it is dead, with
     a cause. A `Lord` never raises out of its tasks: see `dead` and `death`.
 Limits: frames as in proto.frame; `handshake_s` until Ripe.
-
-Spawn is by exec, never fork (an open LMDB environment must not cross one).
-The serf gets a session of its own (^C at the terminal is the king's), the
-pier's lock (an orphan still holds it), no stdin, and a captured stderr.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
-import mmap
-import os
-import resource
 import signal
-import subprocess
-import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import trio
 
+from king.child import Child, SerfSpec, Spawn, handshake_s, spawn_process
 from king.errors import TreadleError
 from proto.codec import PleaReader, pack_writs
 from proto.errors import ProtoError
@@ -36,16 +26,8 @@ from proto.message import PROTOCOL, Exit, Flog, Plea, Ripe, Slog, Writ
 
 __all__ = ["Death", "Lord", "SerfSpec", "StartFailed", "handshake_s"]
 
-SERF_COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "serf")
-"""Tests put another here."""
-PIPE_SIZE = 1 << 20
 READ_SIZE = 1 << 16
 """Larger buffers would come fresh from the system, each time: 16 us a read."""
-F_SETPIPE_SZ = 1031
-HANDSHAKE_S = 60.0
-VERIFY_BYTES_S = 16 << 20
-"""A serf may have to read its whole image before it speaks (by --verify, or
-because a superblock is torn): no disk is slower than this."""
 FRAME_MESSAGES = 512
 FRAME_BYTES = 8 << 20
 """A frame is cut here, so that the serf starts on it before we are done."""
@@ -53,30 +35,6 @@ STDERR_LINES = 40
 LINE_MAX = 4096
 IMAGE_UNUSABLE = 66
 """The serf's exit code then; see serf/errors.py."""
-
-
-@dataclass(frozen=True, slots=True)
-class SerfSpec:
-    """How to start a serf, and who it must be."""
-
-    image: Path
-    ship: bytes
-    log: bytes
-    event_max: int
-    verify: bool = False
-    lock_fd: int | None = None
-    command: tuple[str, ...] = field(default_factory=lambda: SERF_COMMAND)
-    options: tuple[str, ...] = ()
-    environment: tuple[tuple[str, str], ...] = ()
-    handshake_s: float = HANDSHAKE_S
-
-
-def handshake_s(image: Path) -> float:
-    """How long a serf of this image may take until its first words."""
-    try:
-        return HANDSHAKE_S + image.stat().st_size / VERIFY_BYTES_S
-    except OSError:
-        return HANDSHAKE_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +95,7 @@ class Lord:
         self._errors_ended = trio.Event()
         self._blocked = False
         self._stderr: deque[str] = deque(maxlen=STDERR_LINES)
-        self._process: trio.Process | None = None
-        self._read_fd = self._write_fd = self._interrupt_fd = -1
-        self._word: mmap.mmap | None = None
-        self._ooms = 0
+        self._child: Child | None = None
 
     @classmethod
     async def start(
@@ -148,6 +103,7 @@ class Lord:
         nursery: trio.Nursery,
         spec: SerfSpec,
         *,
+        spawn: Spawn = spawn_process,
         on_slog: Callable[[Slog], None] | None = None,
         on_line: Callable[[str], None] | None = None,
     ) -> Lord:
@@ -160,7 +116,7 @@ class Lord:
         lord.on_slog = on_slog or _ignore
         lord.on_line = on_line or _ignore
         try:
-            await nursery.start(lord._run)
+            await nursery.start(lord._run, spawn)
         except OSError as error:
             raise TreadleError(
                 "serf-missing",
@@ -206,10 +162,12 @@ class Lord:
     def _flush(self) -> None:
         """Write what the pipe takes; the rest is the writer task's."""
         out = self._out
+        child = self._child
+        assert child is not None
         try:
             while out:
                 part = out[0]
-                count = os.write(self._write_fd, part)
+                count = child.write(part)
                 if count == len(part):
                     out.popleft()
                 else:
@@ -226,13 +184,12 @@ class Lord:
     def interrupt(self, request: int) -> None:
         """Abort this request if it runs now (it bails %intr). Too late for it,
         the word is stale: it meets no other request."""
-        if self._word is not None:
-            word = request & 0xFFFFFFFF or 0xFFFFFFFF
-            self._word[:4] = word.to_bytes(4, "little")
+        if self._child is not None:
+            self._child.interrupt(request)
 
     def signal(self, number: int) -> None:
-        if self._process is not None and not self.dead.is_set():
-            self._process.send_signal(number)
+        if self._child is not None and not self.dead.is_set():
+            self._child.signal(number)
 
     def kill(self, why: str) -> None:
         """SIGKILL; always safe. `why` is the cause of death, if it is the first."""
@@ -260,100 +217,38 @@ class Lord:
 
     # --- its tasks ------------------------------------------------------------
 
-    async def _run(self, task_status: trio.TaskStatus[None]) -> None:
-        errors_fd = await self._spawn()
-        assert self._process is not None
+    async def _run(self, spawn: Spawn, task_status: trio.TaskStatus[None]) -> None:
+        child = self._child = await spawn(self.spec)
+        self.pid = child.pid
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._write)
-                nursery.start_soon(self._hear_errors, errors_fd)
+                nursery.start_soon(self._write, child)
+                nursery.start_soon(self._hear_errors, child)
                 task_status.started()
-                await self._read()
+                await self._read(child)
                 # Its end of the pipe is closed: it is dead, or as good as dead.
                 with trio.move_on_after(1):
-                    await self._process.wait()
-                if self._process.poll() is None:
+                    await child.wait()
+                if child.poll() is None:
                     self.kill(self._why or "closed its pipe and lived on")
-                    await self._process.wait()
+                    await child.wait()
                 with trio.move_on_after(0.5):
                     await self._errors_ended.wait()  # its last words
                 nursery.cancel_scope.cancel()
         finally:
             with trio.CancelScope(shield=True):
-                if self._process.poll() is None:
+                if child.poll() is None:
                     self.kill("the king left")
-                await self._process.wait()
-            self._bury()
+                status = await child.wait()
+            self._bury(child, status)
 
-    async def _spawn(self) -> int:
-        """Start the process; returns our end of its stderr."""
-        if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
-            # With SIGCHLD ignored every exit status would read as 0.
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        self._ooms = _oom_kills()
-        spec = self.spec
-        theirs: list[int] = []
-        ours: list[int] = []
-        try:
-            down, self._write_fd = os.pipe2(os.O_CLOEXEC)
-            theirs.append(down)
-            ours.append(self._write_fd)
-            self._read_fd, up = os.pipe2(os.O_CLOEXEC)
-            theirs.append(up)
-            ours.append(self._read_fd)
-            errors, errors_up = os.pipe2(os.O_CLOEXEC)
-            theirs.append(errors_up)
-            ours.append(errors)
-            self._interrupt_fd = os.memfd_create("treadle-interrupt", os.MFD_CLOEXEC)
-            ours.append(self._interrupt_fd)
-            os.ftruncate(self._interrupt_fd, mmap.PAGESIZE)
-            self._word = mmap.mmap(self._interrupt_fd, mmap.PAGESIZE)
-            for fd in ours[:3]:
-                os.set_blocking(fd, False)
-            for fd in ours[:2]:
-                _widen(fd)
-            command = [
-                *spec.command,
-                *("--read", str(down), "--write", str(up)),
-                *("--interrupt", str(self._interrupt_fd)),
-                *("--image", str(spec.image)),
-                *("--ship", spec.ship.hex(), "--log", spec.log.hex()),
-                *("--event-max", str(spec.event_max)),
-                *(("--verify",) if spec.verify else ()),
-                *spec.options,
-            ]
-            inherited = [down, up, self._interrupt_fd]
-            if spec.lock_fd is not None:
-                command += ["--lock", str(spec.lock_fd)]
-                inherited.append(spec.lock_fd)
-            self._process = await trio.lowlevel.open_process(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=errors_up,
-                stderr=errors_up,
-                pass_fds=inherited,
-                start_new_session=True,
-                env=_environment(spec),
-            )
-        except BaseException:
-            for fd in ours:
-                os.close(fd)
-            self._read_fd = self._write_fd = self._interrupt_fd = -1
-            raise
-        finally:
-            for fd in theirs:
-                os.close(fd)
-        self.pid = self._process.pid
-        return errors
-
-    async def _read(self) -> None:
-        fd = self._read_fd
+    async def _read(self, child: Child) -> None:
         heard = 0  # since others had a turn
         while True:
             try:
-                data = os.read(fd, READ_SIZE)
+                data = child.read(READ_SIZE)
             except BlockingIOError:
-                await trio.lowlevel.wait_readable(fd)
+                await child.wait_readable()
                 heard = 0
                 continue
             except OSError as error:
@@ -413,26 +308,25 @@ class Lord:
             return f"its mug {plea.mug:#x} has more than 31 bits"
         return None
 
-    async def _write(self) -> None:
+    async def _write(self, child: Child) -> None:
         while True:
             await self._can_write.wait()
-            await trio.lowlevel.wait_writable(self._write_fd)
+            await child.wait_writable()
             self._can_write = trio.Event()
             self._blocked = False
             self._flush()
 
-    async def _hear_errors(self, fd: int) -> None:
-        async with trio.lowlevel.FdStream(fd) as stream:
-            rest = b""
-            async for data in stream:
-                *lines, rest = (rest + data).split(b"\n")
-                for line in lines:
-                    self._hear_line(line)
-                if len(rest) > LINE_MAX:
-                    self._hear_line(rest)
-                    rest = b""
-            if rest:
+    async def _hear_errors(self, child: Child) -> None:
+        rest = b""
+        async for data in child.errors():
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                self._hear_line(line)
+            if len(rest) > LINE_MAX:
                 self._hear_line(rest)
+                rest = b""
+        if rest:
+            self._hear_line(rest)
         self._errors_ended.set()
 
     def _hear_line(self, line: bytes) -> None:
@@ -440,22 +334,15 @@ class Lord:
         self._stderr.append(text)
         self.on_line(text)
 
-    def _bury(self) -> None:
-        assert self._process is not None
-        for fd in (self._read_fd, self._write_fd, self._interrupt_fd):
-            os.close(fd)
-        self._read_fd = self._write_fd = self._interrupt_fd = -1
-        if self._word is not None:
-            self._word.close()
-            self._word = None
-        status = self._process.returncode
+    def _bury(self, child: Child, status: int) -> None:
+        peak, ooms = child.usage()
+        child.close()
         name = None
-        if status is not None and status < 0:
+        if status < 0:
             try:
                 name = signal.Signals(-status).name
             except ValueError:
                 name = f"signal {-status}"
-        ooms = max(0, _oom_kills() - self._ooms)
         cause = self._why
         if cause is None:
             if name is not None:
@@ -470,8 +357,7 @@ class Lord:
             name,
             self.pid,
             self.last_event,
-            # The largest of our children so far: the serf is the only one.
-            resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024,
+            peak,
             ooms,
             tuple(self._stderr),
         )
@@ -504,33 +390,3 @@ def _frames(writs: Sequence[Writ]) -> Iterable[bytes]:
             size = 0
     if some:
         yield pack_writs(some)
-
-
-def _widen(fd: int) -> None:
-    try:
-        fcntl.fcntl(fd, F_SETPIPE_SZ, PIPE_SIZE)
-    except OSError:
-        return  # the user's pipe quota is used up; 64 KiB will do
-
-
-def _environment(spec: SerfSpec) -> dict[str, str]:
-    """Ours, with the place that `king` was imported from on the path."""
-    root = str(Path(__file__).resolve().parent.parent)
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    added = {"PYTHONPATH": os.pathsep.join(paths), **dict(spec.environment)}
-    return {**os.environ, **added}
-
-
-def _oom_kills() -> int:
-    """How often the kernel's out-of-memory killer struck in our cgroup."""
-    try:
-        with open("/proc/self/cgroup", encoding="ascii") as file:
-            group = next(line for line in file if line.startswith("0::"))[3:].strip()
-        for folder in (group, ""):
-            path = f"/sys/fs/cgroup{folder}/memory.events"
-            if os.path.exists(path):
-                with open(path, encoding="ascii") as file:
-                    return sum(int(x[9:]) for x in file if x.startswith("oom_kill "))
-    except (OSError, StopIteration, ValueError):
-        pass
-    return 0

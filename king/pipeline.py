@@ -298,6 +298,8 @@ class Pipeline:
                 self.saves_in_flight = 1
                 self._launch_ask(ask, out)
             return out
+        if self.saves_in_flight:
+            return out  # the serf would answer others before it has saved
         while self._asks and len(self.flight) < self.limits.flight_events:
             self._launch_ask(self._asks.popleft(), out)
         if self.queued:

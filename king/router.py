@@ -165,8 +165,9 @@ class Injector:
             if pipeline.refusing is None and not pipeline.has_room(lane, len(ovum.jam)):
                 return
             self._waiting.popleft()
-            pipeline.offer(lane, ovum, done)
+            # First, so that it cannot be cancelled in between by `done`.
             trio.lowlevel.reschedule(task)
+            pipeline.offer(lane, ovum, done)
 
 
 class _Ticket:

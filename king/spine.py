@@ -37,6 +37,7 @@ BACKSTOP_S = 1.0
 """How long past its deadline an event may run before we interrupt it."""
 TERM_S = 10.0
 KILL_S = 5.0
+DRAIN_S = 10.0
 DEATHS_MAX = 8
 BACKOFF_MAX_S = 30.0
 
@@ -65,8 +66,9 @@ class World:
     """Hand out the effects of a durable event."""
     released: Callable[[int], None]
     """All up to this event was handed out."""
-    revive: Callable[[bool], Awaitable[Lord]]
-    """Start a serf (with --verify?) and replay it to the end of the log."""
+    revive: Callable[[bool], Awaitable[tuple[Lord, int]]]
+    """Start a serf (with --verify?) and replay it to the end of the log, also
+    while the ship stops (what was admitted goes its way); its event then."""
     buried: Callable[[Death, Poke | Ask | None], None]
     """A serf died, and what it was at."""
     quarantine: Callable[[Poke, Death], str]
@@ -178,15 +180,59 @@ class Spine:
         self.pipeline.close(why)
         self._release()
 
-    def settle(self) -> None:
-        """Tell those who wait what there is to tell."""
-        self._release()
-
     async def drain(self) -> None:
         """Wait until all that was admitted is released (or the ship failed)."""
         while not self.pipeline.is_idle and not self.failed.is_set():
             self._progress = trio.Event()
             await self._progress.wait()
+
+    async def wind_down(
+        self,
+        budget_s: float,
+        *,
+        snapshot_event: Callable[[], int],
+        saved: Callable[[Saved], None],
+    ) -> bool:
+        """From here to a ship at rest, its serf gone; True if all was drained.
+        Every step may be late, none may hang."""
+        pipeline, tell = self.pipeline, self._world.tell
+        began = trio.current_time()
+        # 1. Take nothing new; finish what was taken.
+        self.stop_admission("the ship is stopping")
+        with trio.move_on_after(min(DRAIN_S, budget_s / 2)) as scope:
+            await self.drain()
+        if scope.cancelled_caught:
+            tell("an event is still running: interrupting it")
+            self.interrupt()
+            with trio.move_on_after(2):
+                await self.drain()
+        # 2. A snapshot, if there is something to save.
+        drained = pipeline.is_idle and self.fault is None
+        if drained and pipeline.committed > snapshot_event():
+            left = budget_s - (trio.current_time() - began)
+            with trio.move_on_after(max(1.0, left)) as scope:
+                try:
+                    plea = await self.save()
+                except TreadleError as error:
+                    tell(f"no snapshot at the end: {error.message}")
+                else:
+                    if plea is not None:
+                        saved(plea)
+            if scope.cancelled_caught:
+                tell("no snapshot at the end: the serf does not answer in time")
+        # 3. The serf.
+        self.stopping = True
+        if self.lord is not None:
+            left = budget_s - (trio.current_time() - began)
+            await self.lord.stop(exit_s=max(1.0, min(5.0, left)))
+        # 4. Whoever still waits is told; what was computed is committed, each
+        # batch in its turn, while there is somebody to release it to.
+        pipeline.abandon("the ship is stopping")
+        with trio.CancelScope(shield=True):
+            while pipeline.committed < pipeline.computed and self.fault is None:
+                await self._thread.run(_nothing)
+        self._release()
+        return drained
 
     # --- starting and staying alive -------------------------------------------
 
@@ -238,8 +284,8 @@ class Spine:
             attempt += 1
             self.pipeline.restart()
             try:
-                heir = await self._world.revive(verify)
-                self.adopt(heir, self.pipeline.committed)
+                heir, event = await self._world.revive(verify)
+                self.adopt(heir, event)
             except StartFailed as error:
                 # Out of memory, perhaps: again, later, up to DEATHS_MAX.
                 verify = verify or error.is_rot
@@ -264,6 +310,7 @@ class Spine:
         pipeline = self.pipeline
         self.lord = None
         suspect = pipeline.died()
+        self._note_head()  # sent again, an event has its time again
         if suspect is not None and self._overdue:
             suspect.deaths += 1  # it was given every chance to end by itself
         self._overdue = False

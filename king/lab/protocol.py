@@ -83,9 +83,15 @@ def _offer(s: State, event: int, lane: int) -> None:
     s.queue.append(event)
 
 
+def _none_saving(s: State) -> None:
+    saving = any(m[0] == "save" for m in s.to) or any(m[0] == "saved" for m in s.back)
+    _need(not saving, "a save is under way")
+
+
 def _send(s: State, event: int) -> None:
     _king_lives(s)
     _need(s.serf == "live", "no serf is live")
+    _none_saving(s)
     if s.again:
         _need(s.again[0] == event, f"event {s.again[0]} is to be sent again first")
         s.again.popleft()
@@ -149,11 +155,7 @@ def _release(s: State) -> None:
 def _ask_save(s: State) -> None:
     _king_lives(s)
     _need(s.serf == "live", "no serf is live")
-    _need(
-        not any(m[0] == "save" for m in s.to)
-        and not any(m[0] == "saved" for m in s.back),
-        "a save is under way",
-    )
+    _none_saving(s)
     _need(not s.flight and not s.again, "a save while something is unanswered")
     _need(not s.computed, "a save while something is uncommitted")
     s.to.append(("save", len(s.log), 0))

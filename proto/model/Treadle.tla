@@ -9,8 +9,8 @@
 (*   - What was sent and not answered is sent again, in its old order,      *)
 (*     before anything newer.                                               *)
 (*   - A save is asked for only at a wall: nothing unanswered, nothing      *)
-(*     uncommitted. So snap <= log needs no further rule, and events may be *)
-(*     sent behind it.                                                      *)
+(*     uncommitted. So snap <= log needs no further rule. Nothing is sent   *)
+(*     until it is answered: a serf saves beside its events.                *)
 (*   - A serf may start from any older snapshot, and decline a save.        *)
 (*   - A commit that failed may have become durable nevertheless: its king  *)
 (*     is gone, the next one believes the log.                              *)
@@ -100,6 +100,7 @@ Launch(e) == to' = Append(to, Work(e)) /\ flight' = Append(flight, e)
 
 Send == \* what was sent before goes first; else the oldest of any lane
     /\ king = "up" /\ serf = "live" /\ Len(to) < Cap
+    /\ NoneSaving
     /\ \/ /\ again # <<>>
           /\ Launch(Head(again)) /\ again' = Tail(again)
           /\ UNCHANGED queue

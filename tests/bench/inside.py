@@ -86,7 +86,7 @@ async def king_of(path: Path) -> AsyncIterator[King]:
         mark = ReleasedMark(pier.layout.urb / "released", pier.identity)
         async with trio.open_nursery() as nursery:
 
-            async def revive(verify: bool) -> Lord:
+            async def revive(verify: bool) -> tuple[Lord, int]:
                 spec = SerfSpec(
                     pier.layout.image,
                     pier.ship,
@@ -96,10 +96,11 @@ async def king_of(path: Path) -> AsyncIterator[King]:
                     lock_fd=pier.lock_descriptor,
                 )
                 lord = await Lord.start(nursery, spec, on_line=_say)
-                await replay(lord, log, thread, life=pier.meta.life, save_at_end=False)
-                return lord
+                life = pier.meta.life
+                replayed = await replay(lord, log, thread, life=life, save_at_end=False)
+                return lord, replayed.event
 
-            lord = await revive(False)
+            lord, _ = await revive(False)
             rows = log.read(log.last, 1)
             pipeline = Pipeline(
                 ORDER,

@@ -37,7 +37,7 @@ async def test_a_snapshot_must_have_the_mug_of_the_log(
     image.write_text(json.dumps(state))
     async with open_rig(tmp_path, MemoryLog(Meta(0, True, 0), rows)) as rig:
         assert rig.spine.pipeline.committed == 10
-        assert (await rig.revive(False)).ripe is not None
+        assert (await rig.revive(False))[1] == 10
         image.write_text(json.dumps(state | {"mug": state["mug"] ^ 1}))
         with pytest.raises(TreadleError) as caught:
             await rig.revive(False)

@@ -97,14 +97,14 @@ class Rig:
             handshake_s=10,
         )
 
-    async def revive(self, verify: bool) -> Lord:
+    async def revive(self, verify: bool) -> tuple[Lord, int]:
         lord = await Lord.start(
             self.nursery, self.spec(verify), on_line=self.told.append
         )
-        await replay(
+        replayed = await replay(
             lord, self.log, self.thread, life=self.log.meta.life, save_at_end=False
         )
-        return lord
+        return lord, replayed.event
 
     def _note(self, action: Action, number: int = 0, other: int = 0) -> None:
         self.notes.append(Note(len(self.notes), action, number, other, 0))
@@ -151,7 +151,7 @@ class Rig:
         self.spine = Spine(pipeline, writer, self.thread, world)
         self.inject = Injector(pipeline, pipeline.lanes[0], self.spine.pump)
         self.inject_two = Injector(pipeline, pipeline.lanes[1], self.spine.pump)
-        self.spine.adopt(await self.revive(False), self.log.last)
+        self.spine.adopt(*await self.revive(False))
         self.nursery.start_soon(self.spine.run)
 
     async def close(self) -> None:

@@ -464,12 +464,12 @@ def connect(port: int, timeout: float = 30) -> socket.socket:
 
 
 def _main() -> int:
-    from king import cli, lord
+    from king import child, cli
     from king.config import Limits, RunOptions
 
     limits, options = json.loads(sys.argv[1]), json.loads(sys.argv[2])
     cli.RunOptions = functools.partial(RunOptions, limits=Limits(**limits))
-    lord.SERF_COMMAND = (*lord.SERF_COMMAND, *options)
+    child.SERF_COMMAND = (*child.SERF_COMMAND, *options)
     return cli.main(sys.argv[3:])
 
 
