@@ -31,7 +31,7 @@ import king.boot
 import king.cli
 import king.daemon
 import king.replay
-from king import failpoint, lord
+from king import child, failpoint
 from king.lab.witness import KING, attach
 
 __all__ = ["main"]
@@ -64,7 +64,7 @@ def _be(job: dict[str, Any]) -> NoReturn:
             os.environ["TREADLE_WITNESS_ROOT"] = job["root"]
             attach(job["trace"], job["root"], KING)
         if job["serf"]:
-            lord.SERF_COMMAND = tuple(job["serf"])
+            child.SERF_COMMAND = tuple(job["serf"])
         failpoint.arm(os.environ.get("TREADLE_FAILPOINTS", ""))
         code = king.cli.main(job["words"])
         sys.stdout.flush()
