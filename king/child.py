@@ -27,7 +27,15 @@ from typing import Protocol
 
 import trio
 
-__all__ = ["HANDSHAKE_S", "Child", "SerfSpec", "Spawn", "handshake_s", "spawn_process"]
+__all__ = [
+    "HANDSHAKE_S",
+    "SERF_COMMAND",
+    "Child",
+    "SerfSpec",
+    "Spawn",
+    "handshake_s",
+    "spawn_process",
+]
 
 SERF_COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "serf")
 """Tests put another here."""

@@ -20,7 +20,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from king.lord import SERF_COMMAND
+from king.child import SERF_COMMAND
 from proto.codec import PleaReader, pack_pleas
 from proto.message import Bail, Done, Plea, Saved
 
@@ -28,7 +28,7 @@ __all__ = ["KINDS", "command"]
 
 
 def command(kind: str, at: int, mark: Path) -> tuple[str, ...]:
-    """For `king.lord.SERF_COMMAND`."""
+    """For `king.child.SERF_COMMAND`."""
     words = (sys.executable, "-P", "-m", "king.lab.enemy", kind, str(at), str(mark))
     assert kind in KINDS
     return words
