@@ -3,7 +3,8 @@
 Owns: nothing but its counters. Explicit stacks; no recursion over nouns.
 Cores registered by %fast are recognised by name as a runtime does it (a path
 of names from the root), and a few of those names have jets in Python, so that
-kernels can be driven before, and beside, the C machine.
+kernels can be driven before, and beside, the C machine. One of them is mink,
+with opcode 12 inside of it; that alone recurses, by one level a mink.
 """
 
 from __future__ import annotations
@@ -33,6 +34,28 @@ class _Bail(Exception):
     pass
 
 
+class _Block(Exception):
+    """A scry handler does not answer: the run of its mink ends so."""
+
+    def __init__(self, mink: object, path: Noun) -> None:
+        super().__init__("blocked")
+        self.mink = mink
+        self.path = path
+
+
+class _Fallen(Exception):
+    """A scry handler crashed: so does what called its mink."""
+
+    def __init__(self, mink: object, trace: list[tuple[Noun, Noun]]) -> None:
+        super().__init__("handler crashed")
+        self.mink = mink
+        self.trace = trace
+
+
+# How a malformed formula, or a slot of an atom, shows in Python.
+_BAILS = (_Bail, ValueError, AttributeError, TypeError)
+
+
 class Machine:
     """Evaluates Nock. `jets`: all of them, none, or those named; where there
     is none a gate's own body runs."""
@@ -47,8 +70,9 @@ class Machine:
         self.steps = 0
         self.hits: Counter[str] = Counter()
         self.slogs: list[Noun] = []
-        self._paths: dict[int, tuple[str, ...]] = {}  # by id of the battery
-        self._kept: list[Noun] = []
+        self._paths: dict[Noun, tuple[str, ...]] = {}  # by battery
+        self._handlers: list[tuple[object, Noun]] = []  # (its mink, the gate)
+        self._sound: dict[Noun, bool] = {}  # by formula
 
     # --- the machine -----------------------------------------------------------
 
@@ -58,9 +82,10 @@ class Machine:
         :raises Crash: if it crashes.
         """
         trace: list[tuple[Noun, Noun]] = []
+        self._handlers = []
         try:
             return self._run(subject, formula, trace)
-        except (_Bail, ValueError, AttributeError, TypeError):
+        except _BAILS:
             raise Crash(trace[::-1]) from None
 
     def slam(self, gate: Noun, sample: Noun) -> Noun:
@@ -71,12 +96,15 @@ class Machine:
         self, subject: Noun, formula: Noun, trace: list[tuple[Noun, Noun]]
     ) -> Noun:
         values: list[Noun] = []
-        todo: list[tuple[object, ...]] = [("eval", subject, formula)]
+        todo: list[tuple[object, ...]] = [("call", subject, formula)]
         while todo:
             step = todo.pop()
-            if step[0] != "eval":
+            if step[0] not in ("eval", "call"):
                 self._finish(step, values, todo, trace)
                 continue
+            # As a runtime that compiles what it calls: all of it, or nothing.
+            if step[0] == "call" and not self._is_sound(step[2]):
+                raise _Bail
             self.steps += 1
             if self.steps > self.steps_max:
                 raise RuntimeError("too many Nock steps")
@@ -118,6 +146,8 @@ class Machine:
                     ]
                 else:
                     todo.append(("eval", a, rest.tail))
+            elif op == 12:
+                todo += [("scry",), ("eval", a, rest.tail), ("eval", a, rest.head)]
             else:
                 raise _Bail
         return values.pop()
@@ -134,7 +164,7 @@ class Machine:
         if kind == "cons":
             values.append(Cell(values.pop(), value))
         elif kind == "nock":
-            todo.append(("eval", values.pop(), value))
+            todo.append(("call", values.pop(), value))
         elif kind == "cell":
             values.append(0 if isinstance(value, Cell) else 1)
         elif kind == "inc":
@@ -148,13 +178,15 @@ class Machine:
                 raise _Bail
             branches = step[2]
             chosen = branches.tail if value else branches.head
-            todo.append(("eval", step[1], chosen))
+            todo.append(("call", step[1], chosen))
         elif kind == "then":
             todo.append(("eval", value, step[1]))
         elif kind == "push":
             todo.append(("eval", Cell(value, step[1]), step[2]))
         elif kind == "kick":
-            self._kick(value, step[1], values, todo)
+            self._kick(value, step[1], values, todo, trace)
+        elif kind == "scry":
+            values.append(self._scry(values.pop(), value, trace))
         elif kind == "edit":
             values.append(_edit(values.pop(), step[1], value))
         elif kind == "hint":
@@ -173,10 +205,83 @@ class Machine:
             trace.pop()
             values.append(value)
 
+    def _is_sound(self, formula: Noun) -> bool:
+        """Are it and all its parts formulas? Of the branches of a 6, one is enough:
+        the other crashes where it is taken."""
+        todo = [formula]
+        while todo:
+            f = todo[-1]
+            if f in self._sound:
+                todo.pop()
+                continue
+            parts = _parts(f)
+            new = [part for part in parts or () if part not in self._sound]
+            if new:
+                todo += new
+                continue
+            good = [self._sound[part] for part in parts or ()]
+            if len(good) == 3:
+                good = [good[0], good[1] or good[2]]
+            self._sound[f] = parts is not None and all(good)
+        return self._sound[formula]
+
+    # --- virtualisation --------------------------------------------------------
+
+    def _mink(self, sample: Noun, trace: list[tuple[Noun, Noun]]) -> Noun:
+        """[[subject formula] gate] -> [0 product], [1 path] or [2 trace]."""
+        subject, formula, gate = slot(sample, 4), slot(sample, 5), slot(sample, 3)
+        mink = object()
+        inside: list[tuple[Noun, Noun]] = []
+        outside = self._handlers
+        self._handlers = [*outside, (mink, gate)]
+        try:
+            return Cell(0, self._run(subject, formula, inside))
+        except _Block as block:
+            if block.mink is not mink:
+                raise
+            return Cell(1, block.path)
+        except _Fallen as fallen:
+            if fallen.mink is not mink:
+                raise
+            trace += fallen.trace
+            raise _Bail from None
+        except _BAILS:
+            return Cell(2, listed([Cell(*entry) for entry in inside[::-1]]))
+        finally:
+            self._handlers = outside
+
+    def _scry(self, ref: Noun, path: Noun, trace: list[tuple[Noun, Noun]]) -> Noun:
+        """Ask the innermost handler, which itself may ask those outside of it."""
+        if not self._handlers:
+            raise _Bail
+        inside: list[tuple[Noun, Noun]] = []
+        handlers = self._handlers
+        mink, gate = handlers[-1]
+        self._handlers = handlers[:-1]
+        try:
+            core = Cell(gate.head, Cell(Cell(ref, path), gate.tail.tail))
+            answer = self._run(core, core.head, inside)
+        except _BAILS:
+            raise _Fallen(mink, inside) from None
+        finally:
+            self._handlers = handlers
+        if answer == 0:
+            raise _Block(mink, path)
+        if not isinstance(answer.tail, Cell):
+            trace.append((noun("hunk"), Cell(ref, path)))
+            raise _Bail
+        return answer.tail.tail
+
     # --- jets ------------------------------------------------------------------
 
     def _register(self, clue: Noun, core: Noun) -> None:
-        name, parent = slot(clue, 2), slot(clue, 6)
+        try:
+            name, parent = slot(clue, 2), slot(clue, 6)
+            self._name(name, parent, core)
+        except _BAILS:
+            pass  # a malformed %fast registers nothing
+
+    def _name(self, name: Noun, parent: Noun, core: Noun) -> None:
         path: tuple[str, ...]
         if parent == noun(1, 0):
             path = ("k138",) if name == noun("k", 138) else ("?",)
@@ -184,15 +289,13 @@ class Machine:
             found = self._locate(_slot(core, slot(parent, 3)))
             if found is None:
                 return
-            assert isinstance(name, int)
+            if isinstance(name, Cell):
+                return
             path = (*found, _text(name))
-        battery = slot(core, 2)
-        if id(battery) not in self._paths:
-            self._paths[id(battery)] = path
-            self._kept.append(battery)
+        self._paths.setdefault(slot(core, 2), path)
 
     def _locate(self, core: Noun) -> tuple[str, ...] | None:
-        return self._paths.get(id(core.head)) if isinstance(core, Cell) else None
+        return self._paths.get(core.head) if isinstance(core, Cell) else None
 
     def _kick(
         self,
@@ -200,15 +303,48 @@ class Machine:
         axis: object,
         values: list[Noun],
         todo: list[tuple[object, ...]],
+        trace: list[tuple[Noun, Noun]],
     ) -> None:
-        path = self._paths.get(id(core.head)) if axis == 2 else None
+        path = self._locate(core) if axis == 2 else None
+        if path and path[-1] == "mink" and self.jets:
+            values.append(self._mink(core.tail.head, trace))
+            return
         jet = JETS[path[-1]] if path and path[-1] in self.jets else None
         if jet is None:
-            todo.append(("eval", core, _slot(core, axis)))
+            todo.append(("call", core, _slot(core, axis)))
             return
         product = jet(core.tail.head)
         self.hits[path[-1]] += 1
         values.append(product)
+
+
+def _parts(f: Noun) -> list[Noun] | None:
+    """The formulas that a formula is made of; None where it is none."""
+    try:
+        op, rest = f.head, f.tail
+        if isinstance(op, Cell):
+            return [op, rest]
+        if op == 0:
+            return [] if isinstance(rest, int) else None
+        if op == 1:
+            return []
+        if op in (3, 4):
+            return [rest]
+        if op in (2, 5, 7, 8, 12):
+            return [rest.head, rest.tail]
+        if op == 6:
+            return [rest.head, rest.tail.head, rest.tail.tail]
+        if op == 9:
+            return [rest.tail] if isinstance(rest.head, int) else None
+        if op == 10:
+            head = rest.head
+            return [head.tail, rest.tail] if isinstance(head.head, int) else None
+        if op == 11:
+            hint = rest.head
+            return [*([hint.tail] if isinstance(hint, Cell) else []), rest.tail]
+    except AttributeError:
+        pass
+    return None
 
 
 def _slot(n: object, axis: object) -> Noun:
