@@ -10,6 +10,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 from king.pipeline import Pipeline
@@ -17,6 +18,8 @@ from king.pipeline import Pipeline
 __all__ = ["Rate", "pipeline_status", "split_gauges"]
 
 WINDOW_S = 10.0
+GAUGES_MAX = 20_000
+GAUGE_NAME_MAX = 400
 
 
 class Rate:
@@ -52,15 +55,19 @@ def split_gauges(
     values: Iterable[tuple[str, int]],
 ) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
     """A serf's counters: those of the machine, and those of each arm that was
-    called (`jet:PATH:WHAT`)."""
+    called (`jet:PATH:WHAT`). What is named in no such way is left out."""
     machine: dict[str, int] = {}
     jets: dict[str, dict[str, int]] = {}
-    for name, value in values:
-        if name.startswith("jet:"):
-            _, path, what = name.split(":", 2)
-            jets.setdefault(path, {})[what] = value
-        else:
-            machine[name] = value
+    for name, value in islice(values, GAUGES_MAX):
+        if len(name) > GAUGE_NAME_MAX:
+            continue
+        match name.split(":", 2):
+            case ["jet", path, what]:
+                jets.setdefault(path, {})[what] = value
+            case ["jet", *_]:
+                pass
+            case _:
+                machine[name] = value
     return machine, jets
 
 

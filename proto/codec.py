@@ -27,6 +27,10 @@ __all__ = ["JAM_EXT", "PleaReader", "WritReader", "pack_pleas", "pack_writs"]
 JAM_EXT = 1
 _INT_MAX = (1 << 64) - 1
 _ARRAY_MAX = 1 << 22
+_ITEMS_MAX = 1 << 22
+"""Of all arrays of a frame: a byte can be an item, and an item takes 64."""
+_SMALL = 1 << 20
+"""A frame that cannot have so many, or is at worst a nuisance."""
 
 _Decode = Callable[[Any, str], Any]
 _Encode = Callable[[Any, str], Any]
@@ -210,6 +214,20 @@ def pack_pleas(pleas: Iterable[Plea]) -> bytes:
     return _pack(pleas)
 
 
+def _count_items() -> Callable[[list[Any]], list[Any]]:
+    """For msgpack, which calls it with each array."""
+    left = _ITEMS_MAX
+
+    def take(items: list[Any]) -> list[Any]:
+        nonlocal left
+        left -= 1 + len(items)
+        if left < 0:
+            raise ValueError(f"more than {_ITEMS_MAX} items")
+        return items
+
+    return take
+
+
 def _unpack(body: bytes, decoders: dict[str, Callable[[Any, str, int], Any]]) -> Any:
     try:
         rows = msgpack.unpackb(
@@ -218,6 +236,7 @@ def _unpack(body: bytes, decoders: dict[str, Callable[[Any, str, int], Any]]) ->
             strict_map_key=True,
             max_array_len=min(len(body), _ARRAY_MAX),
             max_map_len=0,
+            list_hook=_count_items() if len(body) > _SMALL else None,
         )
     except (ValueError, msgpack.UnpackException, RecursionError) as error:
         raise CodecError(

@@ -10,12 +10,15 @@ parts has 2^60 of them in a hundred bytes. What is beyond is `...`.
 
 from __future__ import annotations
 
+import re
+
 from proto.cord import cord, cord_text
 from proto.noun import Cell, Noun, items
 from proto.text import render
 
 __all__ = ["clean", "tank_lines"]
 
+_STEERS = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _LEAF = cord("leaf")
 _PALM = cord("palm")
 _ROSE = cord("rose")
@@ -43,13 +46,11 @@ class _Looks:
 
 
 def clean(text: str) -> str:
-    """Text that cannot steer a terminal: control characters become `?`."""
+    """Text that cannot steer a terminal, and can be encoded: control characters
+    and surrogates become `?`."""
     if text.isprintable():
         return text
-    return "".join(
-        c if c >= " " and not "\x7f" <= c <= "\x9f" else " " if c == "\t" else "?"
-        for c in text
-    )
+    return "".join(" " if c == "\t" else "?" if _STEERS.match(c) else c for c in text)
 
 
 def _cord(atom: int, looks: _Looks) -> str:

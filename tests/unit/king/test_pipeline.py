@@ -261,3 +261,15 @@ def test_head_time_reads_the_head(time: int) -> None:
 )
 def test_head_time_of_nothing(job: bytes) -> None:
     assert head_time(job) is None
+
+
+def test_a_flood_of_questions_leaves_events_their_turns() -> None:
+    pipeline = make(limits=Limits(flight_events=9))
+    for _ in range(1000):
+        pipeline.ask(Ask("gauge", Gauge, Gauged, lambda _: None))
+    for lane in (0, 1):
+        for _ in range(10):
+            offer(pipeline, lane)
+    writs = pipeline.send(0)
+    assert sum(isinstance(writ, Work) for writ in writs) == 6
+    assert sum(isinstance(writ, Gauge) for writ in writs) == 3

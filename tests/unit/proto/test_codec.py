@@ -109,6 +109,17 @@ def test_claimed_sizes_are_not_believed() -> None:
             PleaReader().feed(frame(head + b"\x00" * 10))
 
 
+def test_limits_a_frame_of_small_items_is_refused() -> None:
+    """Sixteen bytes of this take a kilobyte, all of it a gigabyte."""
+    part = b"\x9f" + b"\x90" * 15
+    bomb = b"\xdd" + (1 << 20).to_bytes(4, "big") + part * (1 << 20)
+    with pytest.raises(CodecError, match="items"):
+        PleaReader().feed(frame(bomb))
+    effects = (Effect((b"a", b"b"), b"t", Jam(b"\x02")),) * 200_000
+    done = Done(1, 2, 3, effects, None)
+    assert PleaReader().feed(pack_pleas([done])) == [done]
+
+
 @pytest.mark.parametrize("size", [0, 101, 0xFFFFFFFF])
 def test_limits_frame_size_is_refused_before_the_body(size: int) -> None:
     reader = FrameReader(size_max=100)
