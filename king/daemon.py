@@ -60,7 +60,7 @@ from proto.message import Gauge, Gauged, Pack, Packed, Saved, Slog
 from proto.mug import mug
 from proto.noun import Cell, Noun, noun
 from proto.record import Action, Notes
-from proto.tank import tank_lines
+from proto.tank import clean, tank_lines
 
 __all__ = ["listen_unix", "replay", "run"]
 
@@ -72,6 +72,8 @@ QUIET_S = 0.25  # after which a kernel that could open its page will not
 SECOND_INTERRUPT_S = 2.0
 INTERRUPT_AFTER_S = 0.2  # ^C means an event only if one can be seen to run
 LOST_MAX = 100
+WORDS_MAX = 200
+"""Of the guest's words, in a line about what is wrong with them."""
 
 
 class Clock:
@@ -177,6 +179,7 @@ class _Ship:
         self._lost = 0
         self._muted = 0
         self._gauging = False
+        self._packing = False
         self._trimming = False
         self._opening = False  # a listener of the page, since it was asked for
         self._running: set[str] = set()
@@ -547,9 +550,9 @@ class _Ship:
     def _lost_effect(self, effect: Effect) -> None:
         self._lost += 1
         if self._lost <= LOST_MAX:
-            wire = path_text(tuple(k.decode("utf-8", "replace") for k in effect.wire))
-            tag = effect.tag.decode("utf-8", "replace")
-            self.log(f"kick: lost %{tag} on {wire}")
+            knots = (k.decode("utf-8", "replace") for k in effect.wire[:WORDS_MAX])
+            tag = effect.tag[:WORDS_MAX].decode("utf-8", "replace")
+            self.log(f"kick: lost %{tag} on {path_text(tuple(knots))[:WORDS_MAX]}")
             if self._lost == LOST_MAX:
                 self.log("kick: further lost effects are only counted")
 
@@ -722,12 +725,18 @@ class _Ship:
             self.stop("asked to stop")
 
     async def _maintain(self, _: str) -> None:
-        """Collect now. (There is nothing to meld: nouns are shared as they come.)"""
+        """Collect now. (There is nothing to meld: nouns are shared as they come.)
+        Whoever asks while it is asked for already, has what he wants."""
+        if self._packing:
+            return
+        self._packing = True
         try:
             plea = await self.spine.ask("pack", Pack, Packed)
         except TreadleError as error:
             self.log(f"pack: {error.message}")
             return
+        finally:
+            self._packing = False
         if isinstance(plea, Packed):
             gained = plea.bytes_before - plea.bytes_after
             self.log(f"pack: gained {gained:,} bytes, {plea.bytes_after:,} remain")
@@ -976,7 +985,8 @@ _PREFIX = {1: ">   ", 2: ">>  ", 3: ">>> "}
 
 
 def _print_error(text: str, priority: int) -> None:
-    """The printer of a ship without a terminal."""
+    """The printer of a ship without a terminal; it may have one all the same."""
+    text = "\n".join(map(clean, text.split("\n")))
     with contextlib.suppress(OSError):
         print(_PREFIX.get(priority, "") + text, file=sys.stderr, flush=True)
 

@@ -300,19 +300,25 @@ class Pipeline:
             return out
         if self.saves_in_flight:
             return out  # the serf would answer others before it has saved
-        while self._asks and len(self.flight) < self.limits.flight_events:
-            self._launch_ask(self._asks.popleft(), out)
-        if self.queued:
-            self._send_pokes(out, wall)
+        if self.queued or self._asks:
+            self._send_new(out, wall)
         return out
 
-    def _send_pokes(self, out: list[Writ], wall: int) -> None:
-        """Round robin over the lanes, from where the last round stopped."""
+    def _send_new(self, out: list[Writ], wall: int) -> None:
+        """Round robin over those who ask and the lanes, from where the last round
+        stopped: a flood of either leaves the others their turns."""
         lanes, flight, limits = self.lanes, self.flight, self.limits
-        count = len(lanes)
+        count = len(lanes) + 1
         turn = self._turn
         idle = 0
         while idle < count and len(flight) < limits.flight_events:
+            if turn == len(lanes):
+                turn = 0
+                idle += 1
+                if self._asks:
+                    self._launch_ask(self._asks.popleft(), out)
+                    idle = 0
+                continue
             lane = lanes[turn]
             if not lane.queue:
                 turn = (turn + 1) % count
