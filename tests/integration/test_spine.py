@@ -374,7 +374,13 @@ async def test_the_serf_leaves_with_its_king(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("mode", "why"),
-    [("wrong-ship", "it is ship"), ("wrong-protocol", "speaks protocol")],
+    [
+        ("wrong-ship", "it is ship"),
+        ("wrong-log", "its image belongs to log"),
+        ("wrong-protocol", "speaks protocol"),
+        ("future", "its image is at event 1, the log at 0"),
+        ("wide-mug", "has more than 31 bits"),
+    ],
 )
 async def test_a_serf_of_another_ship_is_refused(
     tmp_path: Path, mode: str, why: str

@@ -15,7 +15,8 @@ with one effect `[/fake %echo event]`. The tag of an ovum commands it:
 
 Its image is a JSON file, replaced atomically. `--verify` is honoured by being
 noted in the image's neighbour `verified`. Environment: FAKE_SERF_RIPE=silent
-(never speaks), wrong-ship, wrong-protocol; FAKE_SERF_SKEW=N makes replay
+(never speaks), wrong-ship, wrong-log, wrong-protocol, future, wide-mug;
+FAKE_SERF_SKEW=N makes replay
 diverge at event N; FAKE_SERF_PLAY_DIE=N dies replaying event N.
 """
 
@@ -239,9 +240,9 @@ class Serf:
                 PROTOCOL + (mode == "wrong-protocol"),
                 "fake-serf",
                 bytes(16) if mode == "wrong-ship" else ship,
-                bytes.fromhex(self.args.log),
-                self.event,
-                self.mug,
+                bytes(16) if mode == "wrong-log" else bytes.fromhex(self.args.log),
+                self.event + (mode == "future"),
+                self.mug | (mode == "wide-mug") << 31,
                 self.generation,
                 self.fell_back,
                 "",
