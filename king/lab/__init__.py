@@ -8,6 +8,9 @@ pair      a whole king and serf under the witness
 trial     one fault in one scenario, and the recovery from it
 damage    piers with flipped bits and misdirected pages
 enemy     a serf that lies
+cuts      real power cuts of a mounted filesystem
+session   a round: one scenario, one seed, all of the above
+zygote    where kings come from quickly
 ledger    what was tried so far; `report` makes a page of it
 command   `treadle lab`
 """
