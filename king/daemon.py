@@ -612,7 +612,13 @@ class _Ship:
         self._running.add(name)
         try:
             async with trio.open_nursery() as nursery:
-                started = await nursery.start(driver)
+                try:
+                    started = await nursery.start(driver)
+                except RuntimeError:
+                    # So trio says that it ended before it was live.
+                    if self.spine.fault is None and not self._stop.is_set():
+                        raise
+                    return
                 if name == "term" and started is not None:
                     self.terminal = started
                 self.live_drivers.add(name)

@@ -2,7 +2,7 @@
 
 Eight blows at one pier, each start recovering from the blow before; then a
 calm start, `treadle check`, and a start that has nothing to recover.
-TREADLE_LAB_POINTS: how many of each scenario (32). TREADLE_LAB_SEED.
+TREADLE_LAB_POINTS: how many of each scenario (24). TREADLE_LAB_SEED.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from king.lab.scenario import all_scenarios, find_scenario
 from king.lab.session import Session
 from king.lab.trial import Lab
 
-POINTS = int(os.environ.get("TREADLE_LAB_POINTS", "32"))
+POINTS = int(os.environ.get("TREADLE_LAB_POINTS", "24"))
 SEED = int(os.environ.get("TREADLE_LAB_SEED", "1"))
 
 
