@@ -83,6 +83,7 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _NUMBER = re.compile(r"0x[0-9a-f]+(?:_[0-9a-f]+)*|[0-9]+(?:_[0-9]+)*")
+_NUMBER_MAX = 4000  # digits: what Python reads as decimal
 _ESCAPE = re.compile(r"\\(x[0-9a-f]{2}|.)", re.DOTALL)
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\", "'": "'", '"': '"'}
 _CLOSERS = {"(": ")", "[": "]"}
@@ -138,7 +139,10 @@ def _leaf(kind: str, token: str, place: Place) -> Form:
     if kind == "cord":
         return Literal(noun(_unescape(token[1:-1], place)), place)
     if kind == "tape":
-        characters = _unescape(token[1:-1], place).decode()
+        try:
+            characters = _unescape(token[1:-1], place).decode()
+        except UnicodeDecodeError as error:
+            raise LoomError(place, "a tape is UTF-8") from error
         return Literal(listed([ord(c) for c in characters]), place)
     if token == "~":
         return Literal(0, place)
@@ -146,7 +150,9 @@ def _leaf(kind: str, token: str, place: Place) -> Form:
         return Literal(noun(token[1:]), place)
     if token[0].isdigit():
         if _NUMBER.fullmatch(token) is None:
-            raise LoomError(place, f"bad number '{token}'")
+            raise LoomError(place, f"bad number '{token[:40]}'")
+        if len(token) > _NUMBER_MAX:
+            raise LoomError(place, f"a number of {len(token)} digits")
         return Literal(int(token, 0 if token.startswith("0x") else 10), place)
     return Symbol(token, place)
 

@@ -257,7 +257,8 @@ static void step(nk_serf *serf, uint64_t what, struct input bytes) {
     struct input first = input_part(&half, size / 2);
     switch (what % 8) {
     case 0:
-        work(serf, bytes);
+        put_raw(&records, bytes);
+        work(serf, (struct input){records.data, records.size});
         break;
     case 1:
         play(serf, what >> 3, bytes);

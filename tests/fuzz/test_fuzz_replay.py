@@ -16,6 +16,7 @@ HERE = Path(__file__).parent
 TARGETS = sorted(HERE.glob("*_fuzz.c"))
 # -O0: built in seconds, and nothing here is long.
 BUILD = ["cc", "-std=c11", "-D_GNU_SOURCE", "-O0", "-g", "-DNK_PARANOID", f"-I{NATIVE}"]
+BUILD += ["-Wall", "-Wextra", "-Werror"]
 BUILD += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
 
