@@ -4,7 +4,7 @@ Owns: the cadence: `interval_s` after the first event that the last snapshot
     has not, or after `events_max` events or `bytes_max` of log, whichever is
     first. The saves at exit and after a replay are the daemon's and replay's.
 Invariants: idle costs nothing: no event, no timer, no wake-up.
-Limits: a save is in the foreground: events wait at the wall for its time.
+Limits: events wait at the wall for the commits before it, not for the save.
 """
 
 from __future__ import annotations

@@ -203,7 +203,7 @@ class Pipeline:
         self.careful = False  # after a death: one at a time
         self.flight: deque[Poke | Ask] = deque()
         self.flight_bytes = 0
-        self.saves_in_flight = 0
+        self.saving: Ask | None = None  # answered when it is done, out of turn
         self.answers: deque[Poke | Ask] = deque()
         self._stamp = stamp
         self._record = record
@@ -255,11 +255,12 @@ class Pipeline:
         self._asks.append(ask)
 
     def save(self, done: Callable[[Plea | str], None]) -> bool:
-        """Plan a wall: nothing new is sent until all is durable, then Save.
+        """Plan a wall: nothing new is sent until all is durable, then Save, and
+        then the rest, for the serf saves beside what it does.
 
-        False if one is planned already; then `done` will not be called.
+        False if one is planned or under way; then `done` will not be called.
         """
-        if self._save is not None or self.saves_in_flight:
+        if self.is_saving:
             return False
         self._save = Ask("save", lambda n: Save(n, self.committed), Saved, done)
         return True
@@ -279,6 +280,11 @@ class Pipeline:
         return not (self.flight or self._again or self.answers)
 
     @property
+    def is_saving(self) -> bool:
+        """A save is planned or under way."""
+        return self._save is not None or self.saving is not None
+
+    @property
     def save_is_due(self) -> bool:
         """A save was planned, and its wall is reached."""
         return self._save is not None and self.at_wall
@@ -293,13 +299,10 @@ class Pipeline:
             if self.careful:
                 return out
         if self._save is not None:
-            if self.save_is_due:
-                ask, self._save = self._save, None
-                self.saves_in_flight = 1
-                self._launch_ask(ask, out)
-            return out
-        if self.saves_in_flight:
-            return out  # the serf would answer others before it has saved
+            if not self.save_is_due:
+                return out
+            self.saving, self._save = self._save, None
+            self._launch_save(self.saving, out)
         if self.queued or self._asks:
             self._send_new(out, wall)
         return out
@@ -372,16 +375,28 @@ class Pipeline:
         ask.request = self._request
         self.flight.append(ask)
         out.append(ask.make(ask.request))
-        if self._record is not None and ask.wants is Saved:
-            self._record(Action.ASK_SAVE, ask.request, self.committed)
+
+    def _launch_save(self, ask: Ask, out: list[Writ]) -> None:
+        self._request += 1
+        ask.request = self._request
+        ask.event = self.committed
+        out.append(ask.make(ask.request))
+        if self._record is not None:
+            self._record(Action.ASK_SAVE, ask.request, ask.event)
 
     # --- from the serf --------------------------------------------------------
 
     def answer(self, plea: Plea) -> None:
         """Take one answer, as if from an enemy.
 
-        :raises Lie: if it is not what the oldest request can be answered with.
+        :raises Lie: if it is not what the oldest request can be answered with,
+            nor the save.
         """
+        if type(plea) is Saved or type(plea) is Bail:
+            saving = self.saving
+            if saving is not None and plea.request == saving.request:
+                self._answer_save(saving, plea)
+                return
         flight = self.flight
         if not flight:
             raise Lie(f"{type(plea).__name__} without a request")
@@ -435,28 +450,28 @@ class Pipeline:
         else:
             assert isinstance(entry, Ask)
             entry.reply = plea
-            self._note_save(entry)
         self.answers.append(entry)
-        if self._record is not None and (type(entry) is Poke or _is_save(entry)):
+        if self._record is not None and type(entry) is Poke:
             self._record(Action.RECEIVE, entry.request, 0)
 
     def _answer_ask(self, ask: Ask, plea: Plea) -> None:
         request = getattr(plea, "request", 0)
         if request != ask.request:
             raise Lie(f"{ask.name}: request {request}, not {ask.request}")
-        if type(plea) is Saved and plea.event != self.committed:
-            raise Lie(f"saved event {plea.event}, not {self.committed}")
         self.flight.popleft()
         ask.event = self.computed
         ask.reply = plea
-        self._note_save(ask)
         self.answers.append(ask)
-        if self._record is not None and type(plea) is Saved:
-            self._record(Action.RECEIVE, ask.request, plea.event)
 
-    def _note_save(self, ask: Ask) -> None:
-        if _is_save(ask):
-            self.saves_in_flight = 0
+    def _answer_save(self, ask: Ask, plea: Saved | Bail) -> None:
+        event = plea.event if type(plea) is Saved else 0
+        if event not in (0, ask.event):
+            raise Lie(f"saved event {event}, not {ask.event}")
+        self.saving = None
+        ask.reply = plea
+        self.answers.append(ask)
+        if self._record is not None:
+            self._record(Action.RECEIVE, ask.request, event)
 
     # --- to the log -----------------------------------------------------------
 
@@ -535,14 +550,11 @@ class Pipeline:
             suspect.deaths += 1
             self.careful = True
         while self.flight:
-            entry = self.flight.pop()
-            if _is_save(entry):
-                assert isinstance(entry, Ask)
-                self.saves_in_flight = 0
-                self._settle_ask(entry, "the serf died")
-            else:
-                self._again.appendleft(entry)
+            self._again.appendleft(self.flight.pop())
         self.flight_bytes = 0
+        if self.saving is not None:
+            saving, self.saving = self.saving, None
+            self._settle_ask(saving, "the serf died")
         return suspect
 
     def _note_death(self) -> None:
@@ -634,10 +646,8 @@ class Pipeline:
         self.flight_bytes = 0
         self._again.clear()
         self._asks.clear()
-        if self._save is not None:
-            left.append(self._save)
-            self._save = None
-        self.saves_in_flight = 0
+        left += [save for save in (self._save, self.saving) if save is not None]
+        self._save = self.saving = None
         for entry in left:
             if type(entry) is Poke:
                 self._give_up(entry, Refused(why))
@@ -664,10 +674,6 @@ class Pipeline:
                 entry.reply = why
             entry.event = self.committed
         self._fresh.clear()
-
-
-def _is_save(entry: Poke | Ask) -> bool:
-    return type(entry) is Ask and entry.wants is Saved
 
 
 def _words(entry: Poke | Ask) -> str:

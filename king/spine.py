@@ -155,7 +155,8 @@ class Spine:
         return reply.result
 
     async def save(self) -> Saved | None:
-        """Wait for a wall, save a snapshot; None if the serf declined.
+        """Wait for a wall, save a snapshot beside what comes after it; None if
+        the serf declined.
 
         :raises TreadleError: if the serf died, or one is being saved already.
         """
@@ -211,6 +212,8 @@ class Spine:
         if drained and pipeline.committed > snapshot_event():
             left = budget_s - (trio.current_time() - began)
             with trio.move_on_after(max(1.0, left)) as scope:
+                while pipeline.is_saving:  # an older one: its end is near
+                    await trio.sleep(0.01)
                 try:
                     plea = await self.save()
                 except TreadleError as error:

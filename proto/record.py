@@ -45,7 +45,8 @@ class Action(IntEnum):
     REPLAY = 17  # event, after some rows
     SAVE_IN_REPLAY = 18  # never noted: the serf says DO_SAVE
     APPLY = 19  # request, event (0: it failed)
-    DO_SAVE = 20  # request, event (0: declined)
+    DO_SAVE = 20  # request, event (0: it failed)
+    FREEZE = 21  # request, event (0: declined)
     # misfortune
     SERF_DIE = 24
     KING_DIE = 25  # never noted: the next KING_START tells

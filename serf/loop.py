@@ -142,8 +142,7 @@ class Loop:
         if isinstance(writ, Play):
             self._notes(Action.REPLAY, self._engine.event)
         elif isinstance(writ, Save):
-            event = answer.event if isinstance(answer, Saved) else 0
-            self._notes(Action.DO_SAVE, writ.request, event)
+            self._notes(Action.FREEZE, writ.request, 0)
 
     def _note_work(self, pleas: list[Plea], notes: Notes) -> None:
         for plea in pleas:
@@ -205,6 +204,8 @@ class Loop:
             return _refuse(writ.request, "a save is under way")
         engine.begin_save(self._wake_fd)
         self._saving = writ
+        if self._notes is not None:
+            self._notes(Action.FREEZE, writ.request, engine.event)
         return None
 
     def _tend_save(self) -> bool:
@@ -221,7 +222,9 @@ class Loop:
             answer = Saved(writ.request, *self._engine.end_save())
         except Failed as failure:
             answer = Bail(writ.request, failure.goofs)
-        self._note(writ, answer)
+        if self._notes is not None:
+            event = writ.event if isinstance(answer, Saved) else 0
+            self._notes(Action.DO_SAVE, writ.request, event)
         self._send([answer])
         return False
 

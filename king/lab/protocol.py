@@ -50,6 +50,7 @@ class State:
     computed: deque[Message] = field(default_factory=deque)
     pending: deque[int] = field(default_factory=deque)
     arena: list[int] = field(default_factory=list)
+    frozen: list[list[int]] = field(default_factory=list)
     serf: str = "spawned"
     king: str = "up"
     log: list[int] = field(default_factory=list)
@@ -83,15 +84,9 @@ def _offer(s: State, event: int, lane: int) -> None:
     s.queue.append(event)
 
 
-def _none_saving(s: State) -> None:
-    saving = any(m[0] == "save" for m in s.to) or any(m[0] == "saved" for m in s.back)
-    _need(not saving, "a save is under way")
-
-
 def _send(s: State, event: int) -> None:
     _king_lives(s)
     _need(s.serf == "live", "no serf is live")
-    _none_saving(s)
     if s.again:
         _need(s.again[0] == event, f"event {s.again[0]} is to be sent again first")
         s.again.popleft()
@@ -155,7 +150,8 @@ def _release(s: State) -> None:
 def _ask_save(s: State) -> None:
     _king_lives(s)
     _need(s.serf == "live", "no serf is live")
-    _none_saving(s)
+    saving = any(m[0] == "save" for m in s.to) or any(m[0] == "saved" for m in s.back)
+    _need(not saving and not s.frozen, "a save is under way")
     _need(not s.flight and not s.again, "a save while something is unanswered")
     _need(not s.computed, "a save while something is uncommitted")
     s.to.append(("save", len(s.log), 0))
@@ -224,14 +220,25 @@ def _apply(s: State, bails: bool) -> None:
         s.back.append(("done", len(s.arena), event))
 
 
-def _do_save(s: State, saves: bool) -> None:
+def _freeze(s: State, freezes: bool) -> None:
     _king_lives(s)
     _need(s.serf == "live", "no serf is live")
     _need(bool(s.to) and s.to[0][0] == "save", "the serf was not told to save")
-    if saves:
-        _need(s.to[0][1] == len(s.arena), f"saved {len(s.arena)}, not {s.to[0][1]}")
-        s.snap = list(s.arena)
+    if freezes:
+        _need(s.to[0][1] == len(s.arena), f"froze {len(s.arena)}, not {s.to[0][1]}")
+        s.frozen.append(list(s.arena))
+    else:
+        s.back.append(("saved", 0, 0))
     s.to.popleft()
+
+
+def _do_save(s: State, saves: bool) -> None:
+    _king_lives(s)
+    _need(s.serf == "live", "no serf is live")
+    _need(bool(s.frozen), "the serf is not saving")
+    frozen = s.frozen.pop()
+    if saves:
+        s.snap = frozen
     s.back.append(("saved", 0, 0))
 
 
@@ -244,6 +251,7 @@ def _serf_die(s: State, heard: int) -> None:
     _need(s.serf != "down", "the serf is dead already")
     s.serf = "down"
     s.arena = []
+    s.frozen = []
     s.to.clear()
     while len(s.back) > heard:
         s.back.pop()
@@ -253,6 +261,7 @@ def _king_die(s: State) -> None:
     _king_lives(s)
     s.king = s.serf = "down"
     s.arena = []
+    s.frozen = []
     s.queue.clear()
     for gone in (s.again, s.flight, s.to, s.back, s.computed, s.pending):
         gone.clear()
@@ -282,6 +291,7 @@ RULES: dict[Action, Callable[..., None]] = {
     Action.SAVE_IN_REPLAY: _save_in_replay,
     Action.LIVE: _live,
     Action.APPLY: _apply,
+    Action.FREEZE: _freeze,
     Action.DO_SAVE: _do_save,
     Action.SERF_DIE: _serf_die,
     Action.KING_DIE: _king_die,
@@ -302,7 +312,7 @@ class Judge:
         self._begun = False
         self._base = 0  # what earlier kings were offered
         self._requests: dict[int, int] = {}  # of this king: to its event
-        self._saves: set[int] = set()
+        self._saves: dict[int, int] = {}  # requests, to the event to be saved
         self._serf_notes = False  # this serf keeps notes of its own
         self._perhaps_saved: set[int] = set()  # by serfs that died meanwhile
         self._failed = False  # a commit failed: what is durable is not known yet
@@ -320,6 +330,7 @@ class Judge:
             Action.LOAD: self._load,
             Action.REPLAY: self._replay,
             Action.APPLY: self._apply,
+            Action.FREEZE: self._freeze,
             Action.DO_SAVE: self._do_save,
             Action.SERF_DIE: self._serf_die,
             Action.DISK_ERROR: self._disk_error,
@@ -377,8 +388,10 @@ class Judge:
     def _note_cut_save(self) -> None:
         """A serf that dies in a save may have saved, and not noted it yet."""
         s = self.state
-        if s.serf == "replay" or any(message[0] == "save" for message in s.to):
+        if s.serf == "replay":
             self._perhaps_saved.add(len(s.arena))
+        self._perhaps_saved.update(len(frozen) for frozen in s.frozen)
+        self._perhaps_saved.update(n for kind, n, _ in s.to if kind == "save")
 
     def _offer(self, ticket: int, lane: int) -> None:
         self._do(Action.OFFER, self._base + ticket, lane)
@@ -397,14 +410,19 @@ class Judge:
         if not self._serf_notes and not s.back:
             # The serf kept no notes: what it must have done.
             if request in self._saves:
+                if not s.frozen:
+                    self._do(Action.FREEZE, True)
                 self._do(Action.DO_SAVE, number > 0)
             else:
+                if s.to and s.to[0][0] == "save":
+                    self._do(Action.FREEZE, True)
                 self._do(Action.APPLY, number == 0)
         _need(bool(s.back), "the serf has said nothing")
         heard = s.back[0]
         if request in self._saves:
             _need(heard[0] == "saved", f"{heard[0]} heard as an answer to a save")
-            _need(number in (0, len(s.log)), f"event {number} is saved")
+            asked = self._saves[request]
+            _need(number in (0, asked), f"event {number} is saved, not {asked}")
         else:
             event = self._requests.get(request)
             _need(event is not None, f"request {request} was not sent")
@@ -428,7 +446,7 @@ class Judge:
         last = len(self.state.log)
         _need(number == last, f"a save of event {number}, the log is at {last}")
         self._do(Action.ASK_SAVE)
-        self._saves.add(request)
+        self._saves[request] = number
 
     def _restart(self, _: int, __: int) -> None:
         if self.state.serf in ("spawned", "replay"):
@@ -473,15 +491,26 @@ class Judge:
         at = len(s.arena)
         _need(number in (0, at), f"applied as event {number}, it is number {at}")
 
-    def _do_save(self, request: int, number: int) -> None:
+    def _freeze(self, request: int, number: int) -> None:
         s = self.state
         at = len(s.arena)
-        _need(number in (0, at), f"saved event {number} at event {at}")
+        _need(number in (0, at), f"froze event {number} at event {at}")
         if s.serf == "replay":
+            return  # a save of its own, to be noted when it is made
+        _need(request in self._saves, f"request {request} is no save")
+        self._do(Action.FREEZE, number > 0)
+
+    def _do_save(self, request: int, number: int) -> None:
+        s = self.state
+        if s.serf == "replay":
+            at = len(s.arena)
+            _need(number in (0, at), f"saved event {number} at event {at}")
             if number:
                 self._do(Action.SAVE_IN_REPLAY)
             return
         _need(request in self._saves, f"request {request} is no save")
+        frozen = len(s.frozen[0]) if s.frozen else 0
+        _need(number in (0, frozen), f"saved event {number}, frozen was {frozen}")
         self._do(Action.DO_SAVE, number > 0)
 
     # misfortune

@@ -9,8 +9,9 @@
 (*   - What was sent and not answered is sent again, in its old order,      *)
 (*     before anything newer.                                               *)
 (*   - A save is asked for only at a wall: nothing unanswered, nothing      *)
-(*     uncommitted. So snap <= log needs no further rule. Nothing is sent   *)
-(*     until it is answered: a serf saves beside its events.                *)
+(*     uncommitted. So snap <= log needs no further rule. Events are sent   *)
+(*     behind it at once: the serf saves what it was, beside what it does,  *)
+(*     and answers when it has, out of turn.                                *)
 (*   - A serf may start from any older snapshot, and decline a save.        *)
 (*   - A commit that failed may have become durable nevertheless: its king  *)
 (*     is gone, the next one believes the log.                              *)
@@ -44,6 +45,7 @@ VARIABLES
     computed,  \* answered, not committed
     pending,   \* committed, effects not released: event numbers
     arena,     \* what the serf has applied
+    frozen,    \* what it is saving, beside what it applies: <<arena>> or <<>>
     serf,      \* "down", "spawned", "replay", "live"
     king,      \* "up", "down"
     log, snap, \* durable
@@ -51,8 +53,8 @@ VARIABLES
     reported,  \* bails and refusals, told to their drivers
     budget     \* deaths, disk errors, saves and refusals still to come
 
-vars == <<offered, queue, again, flight, to, from, computed, pending, arena, serf,
-          king, log, snap, out, reported, budget>>
+vars == <<offered, queue, again, flight, to, from, computed, pending, arena, frozen,
+          serf, king, log, snap, out, reported, budget>>
 
 Events == 1 .. MaxOffer
 Work(e) == [kind |-> "work", event |-> e]
@@ -71,7 +73,9 @@ Dones(s) == SelectSeq(s, LAMBDA m : m.kind = "done")
 Answers(s) == SelectSeq(s, LAMBDA m : m.kind \in {"done", "bail"})
 Works(s) == SelectSeq(s, LAMBDA m : m.kind = "work")
 EventsOf(s) == [i \in DOMAIN s |-> s[i].event]
-NoneSaving == \A m \in Range(to) \cup Range(from) : m.kind \notin {"save", "saved"}
+NoneSaving ==
+    /\ frozen = <<>>
+    /\ \A m \in Range(to) \cup Range(from) : m.kind \notin {"save", "saved"}
 
 TypeOK ==
     /\ offered \in 0 .. MaxOffer
@@ -81,7 +85,7 @@ TypeOK ==
 Init ==
     /\ offered = 0 /\ queue = <<>> /\ again = <<>> /\ flight = <<>>
     /\ to = <<>> /\ from = <<>> /\ computed = <<>> /\ pending = <<>> /\ arena = <<>>
-    /\ serf = "spawned" /\ king = "up"
+    /\ frozen = <<>> /\ serf = "spawned" /\ king = "up"
     /\ log = <<>> /\ snap = <<>> /\ out = <<>> /\ reported = {}
     /\ budget = [serf |-> SerfDeaths, king |-> KingDeaths, disk |-> DiskErrors,
                  save |-> Saves, drop |-> Drops]
@@ -94,13 +98,12 @@ Offer ==
     /\ offered' = offered + 1
     /\ queue' = Append(queue, offered + 1)
     /\ UNCHANGED <<again, flight, to, from, computed, pending, arena, serf, king,
-                   log, snap, out, reported, budget>>
+                   log, snap, out, reported, budget, frozen>>
 
 Launch(e) == to' = Append(to, Work(e)) /\ flight' = Append(flight, e)
 
 Send == \* what was sent before goes first; else the oldest of any lane
     /\ king = "up" /\ serf = "live" /\ Len(to) < Cap
-    /\ NoneSaving
     /\ \/ /\ again # <<>>
           /\ Launch(Head(again)) /\ again' = Tail(again)
           /\ UNCHANGED queue
@@ -110,7 +113,7 @@ Send == \* what was sent before goes first; else the oldest of any lane
                 /\ Launch(queue[i]) /\ queue' = Without(queue, i)
           /\ UNCHANGED again
     /\ UNCHANGED <<offered, from, computed, pending, arena, serf, king, log, snap,
-                   out, reported, budget>>
+                   out, reported, budget, frozen>>
 
 GiveUp == \* refused or quarantined: told to its driver, and never applied again
     /\ king = "up" /\ budget.drop > 0
@@ -129,7 +132,7 @@ GiveUp == \* refused or quarantined: told to its driver, and never applied again
         /\ reported' = reported \cup {e}
     /\ budget' = [budget EXCEPT !.drop = @ - 1]
     /\ UNCHANGED <<offered, to, from, computed, pending, arena, serf, king, log,
-                   snap, out>>
+                   snap, out, frozen>>
 
 Receive ==
     /\ king = "up" /\ from # <<>>
@@ -147,7 +150,7 @@ Receive ==
                 /\ UNCHANGED computed
              [] OTHER -> UNCHANGED <<flight, computed, reported>>
     /\ UNCHANGED <<offered, queue, again, to, pending, arena, serf, king, log, snap,
-                   out, budget>>
+                   out, budget, frozen>>
 
 (* Group commit: any number of answers from the oldest on, in one step.     *)
 Commit ==
@@ -161,7 +164,7 @@ Commit ==
         /\ pending' = IF Mutant = "release-early" THEN pending
                       ELSE pending \o [i \in 1 .. k |-> batch[i].num]
     /\ UNCHANGED <<offered, queue, again, flight, to, from, arena, serf, king, snap,
-                   out, reported, budget>>
+                   out, reported, budget, frozen>>
 
 Release ==
     /\ king = "up" /\ pending # <<>>
@@ -169,14 +172,14 @@ Release ==
     /\ pending' = IF Mutant = "release-twice" /\ Len(out) < 2 * MaxOffer
                   THEN pending ELSE Tail(pending)
     /\ UNCHANGED <<offered, queue, again, flight, to, from, computed, arena, serf,
-                   king, log, snap, reported, budget>>
+                   king, log, snap, reported, budget, frozen>>
 
 ReleaseEarly == \* mutant: effects leave as soon as they are computed
     /\ Mutant = "release-early" /\ king = "up" /\ computed # <<>>
     /\ \A i \in DOMAIN out : out[i][1] # Head(computed).num
     /\ out' = Append(out, <<Head(computed).num, Head(computed).event>>)
     /\ UNCHANGED <<offered, queue, again, flight, to, from, computed, pending,
-                   arena, serf, king, log, snap, reported, budget>>
+                   arena, serf, king, log, snap, reported, budget, frozen>>
 
 AskSave ==
     /\ king = "up" /\ serf = "live" /\ budget.save > 0 /\ Len(to) < Cap
@@ -185,7 +188,7 @@ AskSave ==
     /\ to' = Append(to, Save(Len(log)))
     /\ budget' = [budget EXCEPT !.save = @ - 1]
     /\ UNCHANGED <<offered, queue, again, flight, from, computed, pending, arena,
-                   serf, king, log, snap, out, reported>>
+                   serf, king, log, snap, out, reported, frozen>>
 
 (* A dead serf: drain what it wrote, commit what it answered, start anew.   *)
 Restart ==
@@ -200,7 +203,7 @@ Restart ==
                 ELSE flight \o again
     /\ queue' = IF Mutant = "resend-last" THEN queue \o flight ELSE queue
     /\ UNCHANGED <<offered, computed, pending, arena, king, log, snap, out,
-                   reported, budget>>
+                   reported, budget, frozen>>
 
 KingStart ==
     /\ king = "down"
@@ -209,7 +212,7 @@ KingStart ==
     /\ log' = IF Mutant = "forget-tail" /\ log # <<>>
               THEN First(log, Len(log) - 1) ELSE log
     /\ UNCHANGED <<offered, queue, again, flight, to, from, computed, arena, snap,
-                   out, reported, budget>>
+                   out, reported, budget, frozen>>
 
 ----------------------------------------------------------------------------
 (* The serf.                                                                *)
@@ -219,20 +222,20 @@ Load == \* the newest snapshot, or an older one, or none
     /\ \E n \in 0 .. Len(snap) : arena' = First(snap, n)
     /\ serf' = "replay"
     /\ UNCHANGED <<offered, queue, again, flight, to, from, computed, pending, king,
-                   log, snap, out, reported, budget>>
+                   log, snap, out, reported, budget, frozen>>
 
 Replay ==
     /\ king = "up" /\ serf = "replay" /\ Len(arena) < Len(log)
     /\ arena' = Append(arena, log[Len(arena) + 1])
     /\ UNCHANGED <<offered, queue, again, flight, to, from, computed, pending, serf,
-                   king, log, snap, out, reported, budget>>
+                   king, log, snap, out, reported, budget, frozen>>
 
 SaveInReplay ==
     /\ king = "up" /\ serf = "replay" /\ budget.save > 0
     /\ snap' = arena
     /\ budget' = [budget EXCEPT !.save = @ - 1]
     /\ UNCHANGED <<offered, queue, again, flight, to, from, computed, pending,
-                   arena, serf, king, log, out, reported>>
+                   arena, serf, king, log, out, reported, frozen>>
 
 Live ==
     /\ king = "up" /\ serf = "replay"
@@ -240,7 +243,7 @@ Live ==
        \/ Mutant = "replay-short" /\ Len(arena) + 1 = Len(log)
     /\ serf' = "live"
     /\ UNCHANGED <<offered, queue, again, flight, to, from, computed, pending,
-                   arena, king, log, snap, out, reported, budget>>
+                   arena, king, log, snap, out, reported, budget, frozen>>
 
 Apply ==
     /\ serf = "live" /\ king = "up" /\ to # <<>> /\ Len(from) < Cap
@@ -253,17 +256,25 @@ Apply ==
              /\ from' = Append(from, Done(Len(arena) + 1, e))
     /\ to' = IF Mutant = "answer-twice" THEN to ELSE Tail(to)
     /\ UNCHANGED <<offered, queue, again, flight, computed, pending, serf, king,
-                   log, snap, out, reported, budget>>
+                   log, snap, out, reported, budget, frozen>>
 
-DoSave == \* the superblock is one atomic write: dying before it changes nothing
+Freeze == \* or decline
     /\ serf = "live" /\ king = "up" /\ to # <<>> /\ Len(from) < Cap
     /\ Head(to).kind = "save"
     /\ \/ /\ Head(to).num = Len(arena) \/ Mutant = "save-early"
-          /\ snap' = arena
-       \/ snap' = snap \* declined
+          /\ frozen' = <<arena>> /\ UNCHANGED from
+       \/ /\ from' = Append(from, Saved) /\ UNCHANGED frozen
     /\ to' = Tail(to)
-    /\ from' = Append(from, Saved)
     /\ UNCHANGED <<offered, queue, again, flight, computed, pending, arena, serf,
+                   king, log, snap, out, reported, budget>>
+
+DoSave == \* the superblock is one atomic write: dying before it changes nothing
+    /\ serf = "live" /\ king = "up" /\ frozen # <<>> /\ Len(from) < Cap
+    /\ \/ snap' = IF Mutant = "save-unfrozen" THEN arena ELSE frozen[1]
+       \/ snap' = snap \* it failed
+    /\ frozen' = <<>>
+    /\ from' = Append(from, Saved)
+    /\ UNCHANGED <<offered, queue, again, flight, to, computed, pending, arena, serf,
                    king, log, out, reported, budget>>
 
 ----------------------------------------------------------------------------
@@ -271,7 +282,7 @@ DoSave == \* the superblock is one atomic write: dying before it changes nothing
 
 SerfDie == \* what it wrote may be heard, or its end cut off; the rest is lost
     /\ king = "up" /\ serf # "down" /\ budget.serf > 0
-    /\ serf' = "down" /\ arena' = <<>> /\ to' = <<>>
+    /\ serf' = "down" /\ arena' = <<>> /\ frozen' = <<>> /\ to' = <<>>
     /\ \E k \in 0 .. Len(from) : from' = First(from, k)
     /\ pending' = IF Mutant = "drop-pending" THEN <<>> ELSE pending
     /\ budget' = [budget EXCEPT !.serf = @ - 1]
@@ -281,7 +292,7 @@ SerfDie == \* what it wrote may be heard, or its end cut off; the rest is lost
 KingGone ==
     /\ king' = "down" /\ serf' = "down"
     /\ queue' = <<>> /\ again' = <<>> /\ flight' = <<>> /\ to' = <<>> /\ from' = <<>>
-    /\ computed' = <<>> /\ pending' = <<>> /\ arena' = <<>>
+    /\ computed' = <<>> /\ pending' = <<>> /\ arena' = <<>> /\ frozen' = <<>>
     /\ UNCHANGED <<offered, snap, out, reported>>
 
 KingDie ==
@@ -294,7 +305,7 @@ DiskError == \* a commit fails, durably or not: the ship stops, none of it is re
     /\ IF Mutant = "go-on-after-disk-error"
        THEN /\ computed' = Tail(computed)
             /\ UNCHANGED <<offered, queue, again, flight, to, from, pending, arena,
-                           serf, king, log, snap, out, reported>>
+                           frozen, serf, king, log, snap, out, reported>>
        ELSE /\ KingGone
             /\ \E k \in 0 .. Len(computed) : log' = log \o EventsOf(First(computed, k))
     /\ budget' = [budget EXCEPT !.disk = @ - 1]
@@ -302,7 +313,8 @@ DiskError == \* a commit fails, durably or not: the ship stops, none of it is re
 Next ==
     \/ Offer \/ Send \/ GiveUp \/ Receive \/ Commit \/ Release \/ ReleaseEarly
     \/ AskSave \/ Restart \/ KingStart
-    \/ Load \/ Replay \/ SaveInReplay \/ Live \/ Apply \/ DoSave
+    \/ Load \/ Replay \/ SaveInReplay \/ Live \/ Apply \/ Freeze
+    \/ DoSave
     \/ SerfDie \/ KingDie \/ DiskError
 
 (* Weak fairness on every step that is somebody's duty; none on offering,   *)
@@ -310,7 +322,7 @@ Next ==
 Fairness ==
     /\ WF_vars(Send) /\ WF_vars(Receive) /\ WF_vars(Commit) /\ WF_vars(Release)
     /\ WF_vars(Restart) /\ WF_vars(KingStart) /\ WF_vars(Load) /\ WF_vars(Replay)
-    /\ WF_vars(Live) /\ WF_vars(Apply) /\ WF_vars(DoSave)
+    /\ WF_vars(Live) /\ WF_vars(Apply) /\ WF_vars(Freeze) /\ WF_vars(DoSave)
 
 Spec == Init /\ [][Next]_vars /\ Fairness
 
@@ -366,6 +378,7 @@ Recovered == [](serf = "down" => <>(serf = "live"))
 
 NeverAllOut == Len(out) < MaxOffer - Cardinality(Bad)
 NeverSavedWhole == snap = <<>> \/ Len(snap) < Len(log)
+NeverBesideASave == frozen # <<>> => arena = frozen[1]
 NeverReplaysTail == ~(serf = "replay" /\ snap # <<>> /\ Len(arena) > Len(snap))
 NeverLostEffects ==
     ~(king = "up" /\ pending = <<>> /\ computed = <<>> /\ Len(log) > Len(out))

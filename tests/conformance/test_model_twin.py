@@ -102,6 +102,7 @@ def state_of(label: str) -> tuple[State, dict[str, int]]:
         computed=messages("computed"),
         pending=deque(found["pending"]),
         arena=found["arena"],
+        frozen=found["frozen"],
         serf=found["serf"],
         king=found["king"],
         log=found["log"],
@@ -134,11 +135,17 @@ def choices(state: State, action: Action) -> Iterable[tuple[Any, ...]]:
             return [(k,) for k in range(OFFERS + 2)]
         case Action.APPLY if len(state.back) < CAP and state.to:
             return [(state.to[0][2] in BAD,)]
-        case Action.DO_SAVE if len(state.back) < CAP:
+        case Action.FREEZE | Action.DO_SAVE if len(state.back) < CAP:
             return [(True,), (False,)]
         case Action.ASK_SAVE if len(state.to) < CAP:
             return [()]
-        case Action.SEND | Action.APPLY | Action.DO_SAVE | Action.ASK_SAVE:
+        case (
+            Action.SEND
+            | Action.APPLY
+            | Action.FREEZE
+            | Action.DO_SAVE
+            | Action.ASK_SAVE
+        ):
             return []
         case _:
             return [()]

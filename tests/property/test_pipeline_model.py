@@ -60,6 +60,8 @@ class World(RuleBasedStateMachine):
         self.log: list[bytes] = []
         self.arena: list[bytes] = []  # what the serf has applied
         self.snapshot: list[bytes] = []
+        self.saving: Save | None = None
+        self.frozen: list[bytes] = []
         self.to: deque[Writ] = deque()
         self.back: deque[Plea] = deque()
         self.alive = True
@@ -173,11 +175,22 @@ class World(RuleBasedStateMachine):
             event = len(self.arena)
             self.back.append(Done(writ.request, event, event, (EFFECT,), None))
         elif isinstance(writ, Save):
-            self.snapshot = list(self.arena)
-            self.back.append(Saved(writ.request, writ.event, 1, 1, 1, 1, 1))
+            assert self.saving is None
+            self.saving, self.frozen = writ, list(self.arena)
         else:
             assert isinstance(writ, Gauge)
             self.back.append(Gauged(writ.request, (("event", len(self.arena)),)))
+
+    @precondition(lambda self: self.saving is not None)
+    @rule(good=st.booleans())
+    def end_save(self, good: bool) -> None:
+        writ, self.saving = self.saving, None
+        assert writ is not None
+        if good:
+            self.snapshot = self.frozen
+            self.back.append(Saved(writ.request, writ.event, 1, 1, 1, 1, 1))
+        else:
+            self.back.append(Bail(writ.request, (GOOF,)))
 
     @precondition(lambda self: self.alive and not self.stopped)
     @rule(heard=st.integers(0, 5))
@@ -186,6 +199,7 @@ class World(RuleBasedStateMachine):
         for _ in range(min(heard, len(self.back))):
             self.hear()
         self.alive = False
+        self.saving = None
         self.to.clear()
         self.back.clear()
         suspect = self.pipeline.died()
@@ -216,6 +230,7 @@ class World(RuleBasedStateMachine):
     def fail_commit(self) -> None:
         self.dead_disk = self.stopped = True
         self.alive = False
+        self.saving = None
         self.to.clear()
         self.back.clear()
         before = list(self.handed)
@@ -248,6 +263,8 @@ class World(RuleBasedStateMachine):
             self.send(1)
             while self.to:
                 self.compute(False, False)
+            if self.saving is not None:
+                self.end_save(True)
             while self.back:
                 self.hear()
             self.begin_commit()

@@ -326,6 +326,8 @@ class SimChild:
         self._word_bell = trio.Event()
         self._reign = machine.reign
         self._scope = trio.CancelScope()
+        self._nursery: trio.Nursery
+        self._busy = trio.Lock()
         self._event, self._mug = machine.images[-1]
         if spec.verify or machine.strikes("image-lost"):
             self._event, self._mug = machine.images[max(0, len(machine.images) - 2)]
@@ -409,10 +411,11 @@ class SimChild:
 
     async def run(self) -> None:
         with self._scope:
-            try:
-                await self._serve()
-            except _Dead as dead:
-                self.end(dead.status)
+            async with trio.open_nursery() as self._nursery:
+                try:
+                    await self._serve()
+                except _Dead as dead:
+                    self.end(dead.status)
         self.end(-9)
 
     # the serf's life
@@ -458,6 +461,10 @@ class SimChild:
                 await self._do(writ)
 
     async def _do(self, writ: Writ) -> None:
+        async with self._busy:
+            await self._do_now(writ)
+
+    async def _do_now(self, writ: Writ) -> None:
         if self._machine.strikes("serf-stalls"):
             await trio.sleep(5)
         if isinstance(writ, Work):
@@ -568,19 +575,28 @@ class SimChild:
             machine.violate(f"a save of {writ.event} at event {self._event}")
         if writ.event > len(machine.rows):
             machine.violate(f"a save of event {writ.event}, which is not durable")
+        if machine.strikes("save-declined") or writ.event == 0:
+            self._note(Action.FREEZE, writ.request, 0)
+            return await self._bail(writ.request, "fail")
+        self._note(Action.FREEZE, writ.request, self._event)
+        # Beside all that comes: the state of this moment.
+        self._nursery.start_soon(self._end_save, writ, self._mug)
+        return None
+
+    async def _end_save(self, writ: Save, mug: int) -> None:
+        machine = self._machine
         await self._spend(machine.plan.disk_s)
         if machine.strikes("save-dies-before"):
-            raise _Dead(-9)
-        if machine.strikes("save-declined"):
-            self._note(Action.DO_SAVE, writ.request, 0)
-            return await self._bail(writ.request, "fail")
-        machine.images.append((self._event, self._mug))
+            self.end(-9)
+            return
+        machine.images.append((writ.event, mug))
         if machine.strikes("save-dies-after"):
-            raise _Dead(-9)
-        self._note(Action.DO_SAVE, writ.request, self._event)
-        number = len(machine.images)
-        await self._say(Saved(writ.request, self._event, self._mug, number, 1, 1, 1))
-        return None
+            self.end(-9)
+            return
+        async with self._busy:
+            self._note(Action.DO_SAVE, writ.request, writ.event)
+            number = len(machine.images)
+            await self._say(Saved(writ.request, writ.event, mug, number, 1, 1, 1))
 
     async def _peek(self, writ: Peek) -> None:
         await self._spend(self._machine.plan.serf_s)

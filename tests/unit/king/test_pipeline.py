@@ -179,13 +179,46 @@ def test_a_save_is_a_wall() -> None:
     pipeline.batch_committed()
     assert pipeline.send(0) == [], "event 11 is not released"
     pipeline.release(lambda *_: None)
-    assert pipeline.send(0) == [Save(2, 11)]
-    assert pipeline.send(0) == [], "a serf that saves would answer it before"
+    assert pipeline.send(0)[0] == Save(2, 11)
+    assert not pipeline.save(lambda _: None), "one is under way"
     with pytest.raises(Lie, match="saved event 12"):
         pipeline.answer(Saved(2, 12, 0, 0, 0, 0, 0))
     pipeline.answer(Saved(2, 11, 0, 0, 0, 0, 0))
-    (writ,) = pipeline.send(0)
-    assert isinstance(writ, Work)
+
+
+def test_events_go_on_beside_a_save() -> None:
+    pipeline = make()
+    told: list[object] = []
+    assert pipeline.save(told.append)
+    offer(pipeline)
+    save, work = pipeline.send(0)
+    assert save == Save(1, 10)
+    assert isinstance(work, Work)
+    pipeline.answer(done(2, 11))
+    pipeline.take_batch()
+    pipeline.batch_committed()
+    pipeline.release(lambda *_: None)
+    assert pipeline.is_idle
+    assert pipeline.is_saving
+    with pytest.raises(Lie, match="without a request"):
+        pipeline.answer(Saved(2, 10, 0, 0, 0, 0, 0))
+    pipeline.answer(Saved(1, 10, 0, 0, 0, 0, 0))
+    assert not pipeline.is_saving
+    pipeline.release(lambda *_: None)
+    assert told == [Saved(1, 10, 0, 0, 0, 0, 0)]
+    with pytest.raises(Lie, match="without a request"):
+        pipeline.answer(Saved(1, 10, 0, 0, 0, 0, 0))
+
+
+def test_a_serf_that_dies_in_a_save_has_not_saved() -> None:
+    pipeline = make()
+    told: list[object] = []
+    assert pipeline.save(told.append)
+    pipeline.send(0)
+    assert pipeline.died() is None, "nobody suspects a save"
+    pipeline.release(lambda *_: None)
+    assert told == ["the serf died"]
+    assert not pipeline.is_saving
 
 
 def test_answers_leave_in_order() -> None:
