@@ -50,7 +50,7 @@ def clean(text: str) -> str:
     and surrogates become `?`."""
     if text.isprintable():
         return text
-    return "".join(" " if c == "\t" else "?" if _STEERS.match(c) else c for c in text)
+    return _STEERS.sub("?", text.replace("\t", " "))
 
 
 def _cord(atom: int, looks: _Looks) -> str:

@@ -17,11 +17,13 @@ import trio
 
 from king.event import Fact, Refused
 from proto.cord import cord
+from proto.noun import noun
 from tests.integration.test_spine import check_log, check_released
 from tests.support import lies
 from tests.support.live_rig import open_rig, ovum
-from tests.support.whole_ship import memory_kib
+from tests.support.whole_ship import boot, memory_kib, wait_for
 
+DONE = noun("news", "done")
 LIAR = (sys.executable, lies.__file__)
 
 
@@ -91,3 +93,32 @@ async def test_what_is_only_strange_is_borne(tmp_path: Path, name: str) -> None:
             assert len(rig.effects) == 100_001
     check_log(rig)
     assert {event for event, _ in rig.effects} <= {1, 2}
+
+
+def test_a_whole_ship_bears_what_its_serf_says(tmp_path: Path) -> None:
+    """To its drivers, its terminal's printer, its status and its log."""
+    with boot(tmp_path / "zod") as ship:
+        ship.start(serf_module=lies.__name__)
+        king, serf = ship.pid, ship.serf_pid()
+        ship.type("first")
+        before = memory_kib(king)
+        for name in lies.STRANGE:
+            assert ship.poke("x", ["t"], "hello", name) == DONE, name
+            assert ship.http("PUT", "/kv/k", name.encode())[0] in (201, 204), name
+            assert ship.http("GET", "/kv/k") == (200, name.encode())
+        assert (ship.pid, ship.serf_pid()) == (king, serf)
+        memory = wait_for(lambda: ship.status()["memory"], "counters")
+        assert memory["many 0"] == 0
+        assert len(memory) <= 20_000
+        assert memory_kib(king) < before + SMALL_KIB
+        # Lies that this serf never takes back.
+        for lie in ("deep", "request-next"):
+            assert ship.poke("x", ["t"], "hello", lie) == noun("news", "drop")
+            assert ship.http("GET", "/kv/k")[0] == 200
+        assert ship.pid == king
+        assert ship.stop() == 0
+        assert "\x1b" not in ship.words
+        assert max(map(len, ship.words.split("\n"))) < 2000
+        inside = {path.name for path in ship.layout.urb.rglob("*")}
+        assert "escaped" not in {path.name for path in tmp_path.rglob("*")} | inside
+        ship.check()

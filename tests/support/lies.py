@@ -161,8 +161,11 @@ def _ahead(done: Done) -> bytes:
     return pack_pleas([later, done])
 
 
+SLOGS = int(os.environ.get("TREADLE_HOSTILE_SLOGS", "20000"))
+
+
 def _slogs(done: Done) -> bytes:
-    """100,000 lines before the answer, which would steer a terminal."""
+    """SLOGS lines before the answer, which would steer a terminal."""
     leaf = jam(noun("leaf", [ord(letter) for letter in ESCAPES]))
     strange = (
         Slog((1 << 64) - 1, done.event, NO_JAM),
@@ -174,7 +177,7 @@ def _slogs(done: Done) -> bytes:
     )
     lines = [Slog(0, done.event, leaf)] * 1000
     return b"".join(
-        [pack_pleas(strange), *[pack_pleas(lines)] * 100, pack_pleas([done])]
+        [pack_pleas(strange), *[pack_pleas(lines)] * (SLOGS // 1000), pack_pleas([done])]
     )
 
 
@@ -192,12 +195,12 @@ def _on_all_wires(done: Done) -> bytes:
         *((b"term", b"9" * 5000), (b"http-server",), (b"http-server", b"0v1")),
         *((b"http-server", b"0v1", b"1", b"1"), (b"khan", b"0v1", b"1", b"0v1")),
         *((b"khan",), (b"arvo",), (b"sync", b"0v1"), (b"ames",), (b"\xff\0\n",)),
-        *((b"x" * 1_000_000,), (b"",) * 3000, (ESCAPES.encode(),)),
+        *((b"x" * 9000,), (b"",) * 3000, (ESCAPES.encode(),)),
     )
     tags = (
         *(b"doze", b"blit", b"response", b"set-config", b"sessions", b"grow"),
         *(b"avow", b"trim", b"mass", b"ergo", b"send", b"turf", b"", b"\xff\0"),
-        *(b"t" * 100_000, ESCAPES.encode()),
+        *(b"t" * 9000, ESCAPES.encode()),
     )
     data = (EMPTY, NO_JAM, Jam(b""), jam(noun(0, 1 << 300)), jam(noun(1, 2, 3)))
     files = jam(noun([("sav", ["..", "..", "escaped"], 7), ("sag", ["/tmp", "x"], 7)]))
@@ -212,6 +215,13 @@ STRANGE: dict[str, Callable[[Done], bytes]] = {
     "effects": lambda d: _done(d, effects=(ONE,) * 100_000),
     "crumbs": lambda d: pack_pleas([d]),  # written a byte at a time
 }
+
+
+GAUGES = (
+    *(("jet:", 1), ("jet:x", 2), ("jet:a:b:c:d", 3), (ESCAPES, (1 << 64) - 1)),
+    *(("", 0), ("x" * 1_000_000, 1), *((f"many {n}", n) for n in range(50_000))),
+)
+"""Counters that the real one adds to its own, always."""
 
 
 def told(job: bytes) -> str:
@@ -282,6 +292,9 @@ def main_real(given: list[str]) -> int:
                 if isinstance(plea, Done) and name:
                     for piece in words(name, plea):
                         write(self._write_fd, piece)
+                elif isinstance(plea, Gauged):
+                    values = plea.values + GAUGES
+                    write(self._write_fd, pack_pleas([plea._replace(values=values)]))
                 else:
                     super()._send([plea])
 

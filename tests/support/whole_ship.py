@@ -7,7 +7,7 @@ Owns: the processes it started, and the directory of boots (one boot for each
 Limits: TREADLE_TEST_STRETCH, a factor, stretches every deadline here.
 
 Run as a program it is `treadle` with bounds that the command line has no
-words for: whole_ship.py '{"event_deadline_ms": 900}' '["--home-size", "1"]' ...
+words for: whole_ship.py '{"event_deadline_ms": 900}' '["serf", "--home-size", "1"]' ...
 """
 
 from __future__ import annotations
@@ -202,16 +202,18 @@ class WholeShip:
         *options: str,
         limits: dict[str, int] | None = None,
         serf: Sequence[str] = (),
+        serf_module: str = "serf",
         failpoints: str = "",
         cwd: Path | None = None,
     ) -> None:
         """Start the king; do not wait."""
         assert self.king is None
         command = [sys.executable, "-P"]
-        if limits is None and not serf:
+        if limits is None and not serf and serf_module == "serf":
             command += ["-m", "king"]
         else:
-            command += [__file__, json.dumps(limits or {}), json.dumps(list(serf))]
+            words = [serf_module, *serf]
+            command += [__file__, json.dumps(limits or {}), json.dumps(words)]
         command += ["run", str(self.pier), "--headless", "--json", *options]
         if "--http-port" not in options:
             command += ["--http-port", "0"]
@@ -469,7 +471,7 @@ def _main() -> int:
 
     limits, options = json.loads(sys.argv[1]), json.loads(sys.argv[2])
     cli.RunOptions = functools.partial(RunOptions, limits=Limits(**limits))
-    child.SERF_COMMAND = (*child.SERF_COMMAND, *options)
+    child.SERF_COMMAND = (*child.SERF_COMMAND[:-1], *options)
     return cli.main(sys.argv[3:])
 
 
