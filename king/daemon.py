@@ -21,6 +21,7 @@ import socket
 import sys
 import time
 import traceback
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -177,6 +178,7 @@ class _Ship:
         self.slogs = _Slogs()
         self._stop = trio.Event()
         self._lost = 0
+        self._refused: dict[str, Counter[str]] = {"conn": Counter(), "http": Counter()}
         self._muted = 0
         self._gauging = False
         self._packing = False
@@ -556,6 +558,9 @@ class _Ship:
             if self._lost == LOST_MAX:
                 self.log("kick: further lost effects are only counted")
 
+    def _count_refused(self, driver: str, why: str) -> None:
+        self._refused[driver][why] += 1
+
     # --- drivers --------------------------------------------------------------
 
     def _injector(self, name: str, targets: frozenset[str] | None = None) -> Injector:
@@ -670,6 +675,7 @@ class _Ship:
             busy=lambda: bool(self.spine.pipeline.flight),
             ship=ship_text(self.pier.manifest.ship),
             slogs=self.slogs.subscribe,
+            refused=partial(self._count_refused, "http"),
         )
 
     def _behn(self) -> Callable[..., Awaitable[None]]:
@@ -694,6 +700,7 @@ class _Ship:
             facts=self._facts(),
             slow_facts={"/mass": self._mass},
             urth=self._urth,
+            refused=partial(self._count_refused, "conn"),
         )
 
     # --- effects that are the daemon's own --------------------------------------
@@ -881,6 +888,8 @@ class _Ship:
             "uptime_seconds": round(time.time() - self.recovery.started, 1),
             "drivers": sorted(self.live_drivers),
             "effects_lost": self._lost,
+            "clients_refused": self._refused,
+            "slogs_missed": self.slogs.missed,
             "memory": self.memory,
             "jets": self.jets,
             **pipeline_status(pipeline, self.rate),
@@ -950,7 +959,7 @@ def listen_unix(path: Path) -> trio.SocketListener:
         finally:
             os.close(folder)
         path.chmod(0o600)
-        listener.listen(128)
+        listener.listen(1024)
     except OSError as error:
         raise TreadleError(
             "conn-failed", f"cannot listen on {path}: {error.strerror}"
@@ -1002,6 +1011,7 @@ class _Slogs:
 
     def __init__(self) -> None:
         self._sinks: list[trio.MemorySendChannel[str]] = []
+        self.missed = 0  # times that a listener was too slow
 
     def subscribe(self) -> trio.MemoryReceiveChannel[str]:
         sink, source = trio.open_memory_channel[str](256)
@@ -1014,7 +1024,7 @@ class _Slogs:
                 for line in lines:
                     sink.send_nowait(line)
             except trio.WouldBlock:
-                pass  # a slow listener misses lines
+                self.missed += 1  # a slow listener misses lines
             except trio.BrokenResourceError:
                 self._sinks.remove(sink)
 

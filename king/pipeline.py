@@ -208,7 +208,7 @@ class Pipeline:
         self._stamp = stamp
         self._record = record
         self._again: deque[Poke | Ask] = deque()  # was in flight at a death
-        self._asks: deque[Ask] = deque()
+        self.asks: deque[Ask] = deque()
         self._save: Ask | None = None
         self._fresh: deque[Poke] = deque()  # answered, in no batch yet
         self._batch: Batch | None = None
@@ -217,6 +217,7 @@ class Pipeline:
         self._request = 0
         # counters for people
         self.failures = 0
+        self.refused = 0
         self.queued = 0
         self.batches = 0
 
@@ -237,6 +238,7 @@ class Pipeline:
     ) -> None:
         """Admit an ovum; the caller has asked `has_room`, or may be refused."""
         if self.refusing is not None:
+            self.refused += 1
             if done is not None:
                 done(Refused(self.refusing, self.again))
             return
@@ -252,7 +254,7 @@ class Pipeline:
 
     def ask(self, ask: Ask) -> None:
         """Queue a peek, a gauge, ...: answered in order with the events."""
-        self._asks.append(ask)
+        self.asks.append(ask)
 
     def save(self, done: Callable[[Plea | str], None]) -> bool:
         """Plan a wall: nothing new is sent until all is durable, then Save, and
@@ -271,7 +273,7 @@ class Pipeline:
     def is_idle(self) -> bool:
         """Nothing is offered, computed or unreleased."""
         return not (
-            self.queued or self.flight or self._again or self.answers or self._asks
+            self.queued or self.flight or self._again or self.answers or self.asks
         )
 
     @property
@@ -303,7 +305,7 @@ class Pipeline:
                 return out
             self.saving, self._save = self._save, None
             self._launch_save(self.saving, out)
-        if self.queued or self._asks:
+        if self.queued or self.asks:
             self._send_new(out, wall)
         return out
 
@@ -318,8 +320,8 @@ class Pipeline:
             if turn == len(lanes):
                 turn = 0
                 idle += 1
-                if self._asks:
-                    self._launch_ask(self._asks.popleft(), out)
+                if self.asks:
+                    self._launch_ask(self.asks.popleft(), out)
                     idle = 0
                 continue
             lane = lanes[turn]
@@ -641,11 +643,11 @@ class Pipeline:
         stops; release once more afterwards.
         """
         self._note_death()
-        left: list[Poke | Ask] = [*self.flight, *self._again, *self._asks]
+        left: list[Poke | Ask] = [*self.flight, *self._again, *self.asks]
         self.flight.clear()
         self.flight_bytes = 0
         self._again.clear()
-        self._asks.clear()
+        self.asks.clear()
         left += [save for save in (self._save, self.saving) if save is not None]
         self._save = self.saving = None
         for entry in left:

@@ -20,7 +20,10 @@ from typing import Protocol
 
 from king.event import Effect, Outcome, Ovum
 
-__all__ = ["Clock", "Effects", "Inject", "Instance", "Log", "Peek"]
+__all__ = ["Clock", "Effects", "Inject", "Instance", "Log", "Peek", "Tally"]
+
+Tally = Callable[[str], None]
+"""Count a client that was refused, by a word that says why; for the status."""
 
 
 class Inject(Protocol):

@@ -36,7 +36,7 @@ from typing import Final
 
 import trio
 
-from king.drivers.base import Effects, Inject, Instance, Log, Peek
+from king.drivers.base import Effects, Inject, Instance, Log, Peek, Tally
 from king.drivers.newt import SIZE_MAX, NewtReader, newt
 from king.drivers.wire import (
     DONE_NOTHING,
@@ -148,6 +148,7 @@ class _Shared:
     facts: Mapping[str, RuntimeFact]
     slow_facts: Mapping[str, SlowRuntimeFact]
     limits: Limits
+    refused: Tally
     khan: bool = False
     held: int = 0
     heads: dict[tuple[bytes, bytes], tuple[tuple[str, ...], bytes]] = field(
@@ -467,6 +468,7 @@ class _Connection:
         out = self.out
         if self.unsent > self.shared.limits.output:
             self.shared.log(f"conn: client {self.name} reads too slowly")
+            self.shared.refused("slow")
             self.closed = True
             self.whole.cancel()
             return
@@ -489,7 +491,11 @@ class _Connection:
                 try:
                     with trio.fail_after(write_s):
                         await stream.send_all(piece)
-                except (trio.BrokenResourceError, trio.TooSlowError):
+                except trio.BrokenResourceError:
+                    self.whole.cancel()
+                    return
+                except trio.TooSlowError:
+                    self.shared.refused("slow")
                     self.whole.cancel()
                     return
                 self.unsent -= len(piece)
@@ -503,6 +509,7 @@ class _Connection:
 
     async def _say_fault(self, why: str) -> None:
         code = (1 << 32) - _FAULTS[why]
+        self.shared.refused(why)
         self.told = True
         self._reply(fast.tuple_((NULL, _BAIL, jam(code), jam(cord(why)))))
         self.closed = True
@@ -540,15 +547,19 @@ async def conn(
     facts: Mapping[str, RuntimeFact],
     slow_facts: Mapping[str, SlowRuntimeFact],
     urth: Urth,
+    refused: Tally = lambda why: None,
     limits: Limits = DEFAULT,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve `listener` until the effects end; closes it. Live once %born is on its way.
 
     `facts` and `slow_facts` map %peel paths ("/port/http") to what answers
-    them; /help and /khan are conn's own.
+    them; /help and /khan are conn's own. `refused` counts clients that were
+    told off or dropped.
     """
-    shared = _Shared(inject, peek, instance, log, urth, facts, slow_facts, limits)
+    shared = _Shared(
+        inject, peek, instance, log, urth, facts, slow_facts, limits, refused
+    )
 
     def born(outcome: Outcome) -> None:
         shared.khan = isinstance(outcome, Fact)

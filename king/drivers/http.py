@@ -37,7 +37,7 @@ import h11
 import trio
 
 from king.drivers import eyre
-from king.drivers.base import Clock, Effects, Inject, Instance, Log
+from king.drivers.base import Clock, Effects, Inject, Instance, Log, Tally
 from king.drivers.exchange import DEFAULT, Limits
 from king.drivers.visitor import Shared, Slogs, Visitor
 from king.drivers.wire import (
@@ -175,6 +175,7 @@ async def http(
     ship: str,
     slogs: Slogs | None = None,
     loopback: bool = False,
+    refused: Tally = lambda why: None,
     server: str = "treadle",
     limits: Limits = DEFAULT,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
@@ -185,7 +186,8 @@ async def http(
     `ports` is told what is open (the `.http.ports` file, the status), and of
     nothing at the end; `busy` says whether an event runs now; `ship` is the
     name with its tilde, as in the session cookie; `server` is what answers say
-    in the header of that name.
+    in the header of that name; `refused` counts answers of our own that are
+    errors, by status, and clients that were cut off.
     """
     shared = Shared(
         inject=inject,
@@ -197,6 +199,7 @@ async def http(
         cookie=f"urbauth-{ship}".encode(),
         server=server.encode(),
         limits=limits,
+        refused=refused,
     )
     room = trio.Semaphore(limits.connections)
     servers = _Servers(shared, listen, ports, loopback, room)

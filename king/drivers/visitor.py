@@ -19,7 +19,7 @@ import h11
 import trio
 
 from king.drivers import eyre
-from king.drivers.base import Clock, Inject, Instance, Log
+from king.drivers.base import Clock, Inject, Instance, Log, Tally
 from king.drivers.exchange import Exchange, Limits, http_date
 from king.drivers.wire import DONE_NOTHING, motes, off_thread, ovum
 from king.event import Failure, Refused
@@ -51,6 +51,7 @@ class Shared:
     cookie: bytes
     server: bytes
     limits: Limits
+    refused: Tally
     exchanges: dict[tuple[bytes, ...], Exchange] = field(default_factory=dict)
     sessions: frozenset[bytes] = frozenset()
     idle: dict[Visitor, trio.CancelScope] = field(default_factory=dict)
@@ -234,6 +235,8 @@ class Visitor:
 
     async def _plain(self, status: int, text: str, *, close: bool = False) -> None:
         """A short answer of our own."""
+        if status >= 400 and text:
+            self.shared.refused(str(status))
         data = text.encode()
         headers = [(b"content-type", b"text/plain; charset=utf-8")]
         if status != 204:
@@ -417,6 +420,7 @@ class Visitor:
             why = {"flood": "took too little", "late": "heard no more"}
             said = why.get(exchange.word or "", "lost its kernel")
             self.shared.log(f"http: a client {said}; cut off", priority=0)
+            self.shared.refused("cut off")
             exchange.gone = True
         elif exchange.word == "late":
             await self._plain(504, "no answer in time")
@@ -473,5 +477,8 @@ class Visitor:
             for at in range(0, len(view), _WRITE_SIZE):
                 with trio.fail_after(self.shared.limits.write_s):
                     await self.stream.send_all(view[at : at + _WRITE_SIZE])
-        except (trio.BrokenResourceError, trio.TooSlowError):
+        except trio.BrokenResourceError:
+            raise _Hangup from None
+        except trio.TooSlowError:
+            self.shared.refused("slow")
             raise _Hangup from None

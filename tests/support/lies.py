@@ -177,7 +177,11 @@ def _slogs(done: Done) -> bytes:
     )
     lines = [Slog(0, done.event, leaf)] * 1000
     return b"".join(
-        [pack_pleas(strange), *[pack_pleas(lines)] * (SLOGS // 1000), pack_pleas([done])]
+        [
+            pack_pleas(strange),
+            *[pack_pleas(lines)] * (SLOGS // 1000),
+            pack_pleas([done]),
+        ]
     )
 
 
