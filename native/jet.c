@@ -27,9 +27,9 @@ struct location {
 static const struct nk_arm *const families[] = {
     nk_arms_arithmetic, nk_arms_bits,    nk_arms_codes,  nk_arms_compiler,
     nk_arms_floats,     nk_arms_json,    nk_arms_lists,  nk_arms_maps,
-    nk_arms_names,      nk_arms_parsers, nk_arms_random, nk_arms_rounding,
-    nk_arms_scan,       nk_arms_serial,  nk_arms_sets,   nk_arms_sha,
-    nk_arms_streams,    nk_arms_text,    nk_arms_virtual};
+    nk_arms_names,      nk_arms_parsers, nk_arms_plot,   nk_arms_random,
+    nk_arms_rounding,   nk_arms_scan,    nk_arms_serial, nk_arms_sets,
+    nk_arms_sha,        nk_arms_streams, nk_arms_text,   nk_arms_virtual};
 #define FAMILY_COUNT (sizeof families / sizeof *families)
 
 struct nk_jets {

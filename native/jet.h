@@ -45,6 +45,7 @@ extern const struct nk_arm nk_arms_lists[];
 extern const struct nk_arm nk_arms_maps[];
 extern const struct nk_arm nk_arms_names[];
 extern const struct nk_arm nk_arms_parsers[];
+extern const struct nk_arm nk_arms_plot[];
 extern const struct nk_arm nk_arms_random[];
 extern const struct nk_arm nk_arms_rounding[];
 extern const struct nk_arm nk_arms_scan[];

@@ -40,11 +40,15 @@
 typedef nk_status (*nk_helper_fn)(struct nk_machine *machine, nk_noun a, nk_noun b,
                                   nk_noun c, nk_noun *product);
 #define NK_HELPERS(X)                                                                  \
-    X(reverse) /* a: a list, from its end */                                           \
-    X(last)    /* a b: the farther hair */                                             \
-    X(stew)    /* a b: nail and tree of rules: the rule, or 0 */                       \
-    X(gor)     /* a b: 0 where a goes left of b */                                     \
-    X(set_put) /* a b: the set a with b */
+    X(reverse)  /* a: a list, from its end */                                          \
+    X(last)     /* a b: the farther hair */                                            \
+    X(stew)     /* a b: nail and tree of rules: the rule, or 0 */                      \
+    X(gor)      /* a b: 0 where a goes left of b */                                    \
+    X(set_put)  /* a b: the set a with b */                                            \
+    X(drained)  /* a: a byte stream: is nothing left? */                               \
+    X(extract)  /* a b c: of a stream, [skip size], and a list: [stream list], with    \
+                   the octets in front */                                              \
+    X(can_octs) /* a: octets in a list, as one */
 enum nk_helper {
 #define NK_HELPER_ENUM(name) NK_HELPER_##name,
     NK_HELPERS(NK_HELPER_ENUM)

@@ -1,20 +1,8 @@
-/* What printing and reading atoms share: which Hoon it is, bases, dates. */
+/* What printing and reading atoms share: bases, dates. */
 #ifndef NK_JETS_AURA_H
 #define NK_JETS_AURA_H
 
 #include "sample.h"
-
-/* The kelvin that a gate of a layer lives under: the payload at the end of
- * the layers; 0: none whose text we know (decline). The Hoon of 138 and that
- * of 135 differ in dates only: 135 writes months and days with two digits, and
- * reads those too. What lies between is taken for the same where these two
- * are. */
-static inline nk_noun nk_text_kelvin(const struct nk_machine *machine, nk_noun core) {
-    nk_noun layer = nk_slot(&machine->arena, core, 7);
-    for (unsigned i = 0; i < 8 && layer != NK_NONE && nk_is_cell(layer); i++)
-        layer = nk_tail(&machine->arena, layer);
-    return layer >= 135 && layer <= 138 ? layer : 0;
-}
 
 /* The bases of @u that are powers of two, and their digits between dots. */
 struct nk_base {

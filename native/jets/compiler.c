@@ -333,6 +333,52 @@ static nk_status jet_look(struct nk_machine *machine, nk_noun core, nk_noun *pro
     return found_arm(arena, &axis, arm, product);
 }
 
+/* ++  loot: in the chapters of a core, one after the other. A chapter is a map
+ * of arms; before kelvin 135, after what it is called. */
+static nk_status jet_loot(struct nk_machine *machine, nk_noun core, nk_noun *product) {
+    struct nk_arena *arena = &machine->arena;
+    nk_noun name, map, arm, kelvin = nk_kelvin(machine, core);
+    struct {
+        nk_noun map;
+        uint32_t steps;
+    } waiting[NK_TREE_DEPTH_MAX];
+    size_t count = 0;
+    struct axis axis;
+    axis.steps = 0;
+    if (kelvin == 0 || !nk_sample_two(machine, core, &name, &map)) return NK_PUNT;
+    for (;;) {
+        struct nk_node node;
+        if (map == 0) {
+            if (count == 0) return nk_answer(0, product);
+            map = waiting[--count].map;
+            axis.steps = waiting[count].steps;
+            step(&axis, 1);
+            step(&axis, 1);
+        }
+        if (count == NK_TREE_DEPTH_MAX || axis.steps + 4 > 2 * DEPTH_MAX)
+            return NK_PUNT;
+        if (!nk_node_take(arena, map, true, &node)) return NK_PUNT;
+        nk_noun chapter = nk_tail(arena, node.item);
+        if (kelvin > 135) {
+            if (nk_is_atom(chapter)) return NK_PUNT;
+            chapter = nk_tail(arena, chapter);
+        }
+        uint32_t steps = axis.steps;
+        if (node.left != 0 || node.right != 0) step(&axis, 0);
+        nk_status status = find_arm(arena, name, chapter, &axis, &arm);
+        if (status != NK_OK) return status;
+        if (arm != NK_NONE) return found_arm(arena, &axis, arm, product);
+        axis.steps = steps;
+        step(&axis, 1);
+        map = node.left == 0 ? node.right : node.left;
+        if (node.left != 0 && node.right != 0) {
+            waiting[count].map = node.right;
+            waiting[count++].steps = steps;
+            step(&axis, 0);
+        }
+    }
+}
+
 static const char remembered[] = "       recall product key core known\n"
                                  "       ld formula core 2\n"
                                  "       nock core formula -> product\n"
@@ -350,6 +396,7 @@ const struct nk_arm nk_arms_compiler[] = {
     NK_ARM("pen/fitz", jet_fitz),
     NK_ARM("pen/fork", jet_fork),
     NK_ARM("pen/look", jet_look),
+    NK_ARM("pen/loot", jet_loot),
     REMEMBER("pen/ut/crop", key_crop),
     REMEMBER("pen/ut/fish", key_fish),
     REMEMBER("pen/ut/fuse", key_fuse),

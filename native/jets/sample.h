@@ -1,4 +1,5 @@
-/* What jets need to read a gate's sample and to answer. */
+/* What jets need to read a gate's sample, to know which Hoon it is, and to
+ * answer. */
 #ifndef NK_JETS_SAMPLE_H
 #define NK_JETS_SAMPLE_H
 
@@ -29,6 +30,16 @@ static inline bool nk_sample_two(const struct nk_machine *machine, nk_noun core,
 static inline bool nk_sample_atoms(const struct nk_machine *machine, nk_noun core,
                                    nk_noun *a, nk_noun *b) {
     return nk_sample_two(machine, core, a, b) && nk_is_atom(*a) && nk_is_atom(*b);
+}
+
+/* The kelvin that a gate of a layer lives under: the payload at the end of
+ * the layers; 0: none whose Hoon we know (decline). What lies between 138 and
+ * 135 is taken for the same where these two are. */
+static inline nk_noun nk_kelvin(const struct nk_machine *machine, nk_noun core) {
+    nk_noun layer = nk_slot(&machine->arena, core, 7);
+    for (unsigned i = 0; i < 8 && layer != NK_NONE && nk_is_cell(layer); i++)
+        layer = nk_tail(&machine->arena, layer);
+    return layer >= 135 && layer <= 138 ? layer : 0;
 }
 
 static inline nk_status nk_answer(nk_noun noun, nk_noun *product) {

@@ -633,7 +633,7 @@ static bool eat_aura(struct reader *r, nk_noun aura, nk_noun *out) {
 
 static nk_status jet_slaw(struct nk_machine *machine, nk_noun core, nk_noun *product) {
     struct nk_arena *arena = &machine->arena;
-    nk_noun aura, text, atom, kelvin = nk_text_kelvin(machine, core);
+    nk_noun aura, text, atom, kelvin = nk_kelvin(machine, core);
     if (kelvin == 0 || !nk_sample_atoms(machine, core, &aura, &text)) return NK_PUNT;
     size_t size = nk_atom_size(arena, text);
     unsigned char *bytes = malloc(size + 1);

@@ -2,10 +2,10 @@
  * [count accumulator stream]; octets are [size data].
  *
  * Sizes and positions that no stream in memory has decline; so does whatever
- * has another shape. The arms that call a gate (extract, fuse-extract) are not
- * here. */
+ * has another shape. */
 #include <stdlib.h>
 
+#include "../stub.h"
 #include "octets.h"
 
 #define SIZE_MAX_STREAM (1ull << 40)
@@ -122,13 +122,14 @@ static nk_status jet_cat_octs(struct nk_machine *machine, nk_noun core,
     return status;
 }
 
-static nk_status jet_can_octs(struct nk_machine *machine, nk_noun core,
-                              nk_noun *product) {
+nk_status nk_help_can_octs(struct nk_machine *machine, nk_noun list, nk_noun b,
+                           nk_noun c, nk_noun *product) {
     struct nk_arena *arena = &machine->arena;
     struct nk_bytes out;
-    nk_noun list, data;
+    nk_noun data;
     uint64_t size, total = 0;
-    if (!nk_sample(machine, core, &list)) return NK_PUNT;
+    (void)b;
+    (void)c;
     nk_bytes_open(arena, &out);
     nk_status status = NK_OK;
     for (; nk_is_cell(list) && status == NK_OK; list = nk_tail(arena, list)) {
@@ -144,6 +145,13 @@ static nk_status jet_can_octs(struct nk_machine *machine, nk_noun core,
     if (status == NK_OK) status = joined(arena, &out, total, product);
     free(out.data);
     return status;
+}
+
+static nk_status jet_can_octs(struct nk_machine *machine, nk_noun core,
+                              nk_noun *product) {
+    nk_noun list;
+    if (!nk_sample(machine, core, &list)) return NK_PUNT;
+    return nk_help_can_octs(machine, list, 0, 0, product);
 }
 
 /* ---- bytes ---- */
@@ -236,6 +244,62 @@ static nk_status jet_chunk(struct nk_machine *machine, nk_noun core, nk_noun *pr
     }
     return nk_answer(list, product);
 }
+
+/* ---- a gate says where the octets are ---- */
+
+nk_status nk_help_drained(struct nk_machine *machine, nk_noun a, nk_noun b, nk_noun c,
+                          nk_noun *product) {
+    struct stream stream;
+    (void)b;
+    (void)c;
+    if (!take_stream(&machine->arena, a, &stream)) return NK_PUNT;
+    return nk_answer_bool(stream.at >= stream.size, product);
+}
+
+/* Of a stream that is not drained. */
+nk_status nk_help_extract(struct nk_machine *machine, nk_noun a, nk_noun b, nk_noun c,
+                          nk_noun *product) {
+    struct nk_arena *arena = &machine->arena;
+    struct stream stream;
+    nk_noun skip = nk_head(arena, b), size = nk_tail(arena, b), list = c;
+    if (!take_stream(arena, a, &stream)) return NK_PUNT;
+    if (nk_is_cell(skip) || nk_is_cell(size)) return NK_PUNT;
+    uint64_t left = stream.size - stream.at;
+    if (skip > left || size > left - skip) return NK_EXIT;
+    if (size > 0) {
+        nk_noun octets = octets_at(arena, &stream, stream.at + skip, size);
+        list = pair(arena, octets, list);
+    }
+    nk_noun rest = moved(arena, &stream, stream.at + skip + size);
+    return nk_answer(pair(arena, rest, list), product);
+}
+
+/* [stream gate]: the gate makes [skip size] of what is left; [0 0] ends it. */
+#define EXTRACT                                                                        \
+    "      ld sea core 12\n"                                                           \
+    "      ld gate core 13\n"                                                          \
+    "      ldk made 0\n"                                                               \
+    "next: do drained empty sea\n"                                                     \
+    "      jtest empty more\n"                                                         \
+    "      jmp end\n"                                                                  \
+    "more: slam gate sea -> both\n"                                                    \
+    "      ld skip both 2\n"                                                           \
+    "      ld size both 3\n"                                                           \
+    "      jnek skip 0 some\n"                                                         \
+    "      jnek size 0 some\n"                                                         \
+    "      jmp end\n"                                                                  \
+    "some: do extract state sea both made\n"                                           \
+    "      ld sea state 2\n"                                                           \
+    "      ld made state 3\n"                                                          \
+    "      jmp next\n"                                                                 \
+    "end:  do reverse made made\n"
+
+static const char extract[] = EXTRACT "      cons made made sea\n"
+                                      "      ret made\n";
+
+static const char fuse_extract[] = EXTRACT "      do can_octs made made\n"
+                                           "      cons made made sea\n"
+                                           "      ret made\n";
 
 /* ---- bits ---- */
 
@@ -334,6 +398,7 @@ static nk_status jet_byte_bits(struct nk_machine *machine, nk_noun core,
 }
 
 #define ARM(name, jet) NK_ARM("hex/bytestream-v0/" name, jet)
+#define PROGRAM(name, text) NK_ARM_PROGRAM("hex/bytestream-v0/" name, text)
 
 const struct nk_arm nk_arms_streams[] = {ARM("byte-bits", jet_byte_bits),
                                          ARM("can-octs", jet_can_octs),
@@ -349,4 +414,6 @@ const struct nk_arm nk_arms_streams[] = {ARM("byte-bits", jet_byte_bits),
                                          ARM("rip-octs", jet_rip_octs),
                                          ARM("seek-byte", jet_seek_byte),
                                          ARM("skip-line", jet_skip_line),
+                                         PROGRAM("extract", extract),
+                                         PROGRAM("fuse-extract", fuse_extract),
                                          NK_ARMS_END};

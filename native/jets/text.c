@@ -3,7 +3,8 @@
  * Two letters of an aura choose the form; what has none is 0x and hex digits.
  * Declined: floats, @uc, code points beyond ASCII in @c, bytes that are not
  * UTF-8 in @t, dates of more than 128 bits. Crashes: control characters in
- * @t. Kelvins: see nk_text_kelvin. */
+ * @t. The Hoon of 138 and that of 135 differ in dates only: 135 writes months and
+ * days with two digits, and reads those too. */
 #include <gmp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -372,7 +373,7 @@ static nk_noun cord_of(struct nk_arena *arena, struct text *text) {
 static nk_status print(struct nk_machine *machine, nk_noun core, bool tape,
                        nk_noun *product) {
     struct nk_arena *arena = &machine->arena;
-    nk_noun aura, atom, kelvin = nk_text_kelvin(machine, core);
+    nk_noun aura, atom, kelvin = nk_kelvin(machine, core);
     if (kelvin == 0 || !nk_sample_atoms(machine, core, &aura, &atom)) return NK_PUNT;
     struct text text = {NULL, 0, 0};
     nk_status status = render(&text, arena, kelvin, aura, atom);

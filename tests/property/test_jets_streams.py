@@ -20,6 +20,7 @@ ARMS = (
     *("read-byte", "read-octs", "chunk", "need-bits", "drop-bits", "peek-bits"),
     *("read-bits", "byte-bits"),
 )
+GATED = ("extract", "fuse-extract")
 COMPILES = pytest.mark.timeout(900)  # with nothing kept yet
 
 
@@ -118,6 +119,55 @@ def test_bits_are_taken_from_below(
     assert jets(STREAM + "byte-bits", pea) == rounded
 
 
+def _gate(places: dict[int, tuple[int, int]]) -> Noun:
+    """What is to be skipped and taken, by the stream's position."""
+    formula = noun(1, 0, 0)
+    for at, (skip, size) in places.items():
+        formula = noun(6, (5, (1, at), 0, 12), (1, skip, size), formula)
+    return noun(formula, 0, 0)
+
+
+PLACES = st.dictionaries(
+    st.integers(0, 12), st.tuples(st.integers(0, 3), st.integers(0, 4)), max_size=8
+)
+
+
+@given(data=BYTES, at=st.integers(0, 14), places=PLACES, last=st.integers(0, 14))
+def test_a_gate_says_what_to_extract(
+    jets: Jets, data: bytes, at: int, places: dict[int, tuple[int, int]], last: int
+) -> None:
+    places = {**dict.fromkeys(range(last), (1, 2)), **places}
+    sample = noun(_stream(at, data), _gate(places))
+    pieces: list[bytes] = []
+    crashed = False
+    while at < len(data) and places.get(at, (0, 0)) != (0, 0):
+        skip, size = places[at]
+        pieces += [data[at + skip : at + skip + size]] if size else []
+        at += skip + size
+        crashed = at > len(data)
+    rest = _stream(at, data)
+    listed = noun([_octs(each) for each in pieces]) if pieces else 0
+    assert jets(STREAM + "extract", sample) == (
+        CRASH if crashed else Cell(listed, rest)
+    )
+    fused = Cell(_octs(b"".join(pieces)), rest)
+    assert jets(STREAM + "fuse-extract", sample) == (CRASH if crashed else fused)
+
+
+@pytest.mark.parametrize("arm", GATED)
+def test_what_extracts_leaves_odd_shapes_to_nock(jets: Jets, arm: str) -> None:
+    sea, cell = _stream(0, b"abc"), noun(1, 2)
+    gates = [noun((1, cell, 0), 0, 0), noun((1, 0, cell), 0, 0)]
+    samples = [Cell(sea, gate) for gate in gates]
+    samples += [Cell(odd, _gate({})) for odd in (5, noun(cell, 3), noun(0, cell, 1))]
+    for sample in samples:
+        assert jets(STREAM + arm, sample) == PUNT, sample
+    for odd in (5, Cell(sea, 5), Cell(sea, noun((1, 5), 0, 0))):
+        assert jets(STREAM + arm, odd) == CRASH
+    far = noun((1, 1 << 70, 0), 0, 0)
+    assert jets(STREAM + arm, Cell(sea, far)) == CRASH
+
+
 def _samples(arm: str, rng: random.Random) -> Noun:
     """One that the arm may well get, or nearly."""
 
@@ -147,18 +197,23 @@ def _samples(arm: str, rng: random.Random) -> Noun:
             return Cell(count, sea())
         case "byte-bits":
             return pea()
+        case "extract" | "fuse-extract":
+            places = {at: (rng.randrange(3), rng.randrange(3)) for at in range(8)}
+            return Cell(sea(), _gate(places))
         case _:
             return Cell(2 * count, pea())
 
 
 @COMPILES
-@pytest.mark.parametrize("arm", ARMS)
+@pytest.mark.parametrize("arm", [*ARMS, *GATED])
 def test_an_arm_is_what_its_nock_says(jets: Jets, streams: Library, arm: str) -> None:
     rng = random.Random(arm)
     samples = [_samples(arm, rng) for _ in range(60)]
     for sample, want in zip(samples, streams.nock(arm, samples), strict=True):
         assert jets(STREAM + arm, sample) == want, sample
-    path, _ = streams.jet(arm, samples[0])
+    path, _ = streams.jet(
+        arm, next(each for each in samples if jets(STREAM + arm, each) != CRASH)
+    )
     assert path == STREAM + arm
 
 

@@ -93,7 +93,7 @@ class Library:
             pass
         world = self._compiled(*sources[:-1]) if sources[1:] else _ANYTHING
         compiler = _Registering(self._kernel, slot(world, 3))
-        made = compiler.compile(world, sources[-1].encode("latin-1"))
+        made = cue(compiler.compile(jam(world), sources[-1].encode("latin-1")))
         made = noun(slot(made, 2), 7, slot(world, 3), slot(made, 3))
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = path.with_suffix(f".{os.getpid()}")
@@ -110,7 +110,7 @@ class _Registering(Compiler):
         self._make = noun(7, (1, 0), world)
         super().__init__(kernel)
 
-    def nock(self, subject: Noun, formula: object) -> Noun:
+    def nock(self, subject: bytes, formula: object) -> bytes:
         return super().nock(subject, (8, self._make, 7, (0, 3), formula))
 
 
