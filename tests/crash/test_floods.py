@@ -280,3 +280,30 @@ def test_a_flood_of_events_leaves_the_others_their_turns(ship: WholeShip) -> Non
     assert answered == [EVENTS // 200 * 200] * 6
     assert worst < 4 * PATIENCE_S
     assert most < memory + GROWTH_KIB
+
+
+def test_a_flood_of_requests_leaves_the_others_their_turns(ship: WholeShip) -> None:
+    """As many clients as the page has room for, each with more in its pipe than is
+    read ahead; none of them reads before the end."""
+    one = b"GET /kv/k HTTP/1.1\r\nHost: a\r\n\r\n"
+    waits_s = []
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(connect(ship.port)) for _ in range(400)]
+        good = stack.enter_context(ship.conn(60))
+        for client in clients:
+            client.sendall(one * 20)
+        for number in range(50):
+            began = time.monotonic()
+            assert good.ask("ovum", "x", ["t"], "hello", number) == DONE
+            assert ship.poke("d", ["term", "1"], "belt", "txt", [ord("a")]) == DONE
+            waits_s.append(time.monotonic() - began)
+            assert ship.status()["queues"].get("http", {"events": 0})["events"] <= 2048
+        print(waits(waits_s))
+        assert sorted(waits_s)[48] < PATIENCE_S
+        for client in clients[:20]:
+            client.settimeout(60 * STRETCH)
+            answers = b""
+            while answers.count(b"HTTP/1.1 200") < 20:
+                part = client.recv(1 << 16)
+                assert part, answers
+                answers += part
