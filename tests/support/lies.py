@@ -79,10 +79,6 @@ def _field(done: Done, index: int, value: Any) -> bytes:
     return _raw(*fields)
 
 
-def _effects(*effects: Effect) -> tuple[Effect, ...]:
-    return effects
-
-
 ONE = Effect((b"nobody",), b"nothing", EMPTY)
 
 LIES: dict[str, tuple[str, Callable[[Done], bytes]]] = {
