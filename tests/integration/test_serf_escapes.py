@@ -32,7 +32,7 @@ from proto.message import (
     Work,
 )
 from tests.support.escaping_serf import TRIED
-from tests.support.serf_rig import COUNT, SerfProcess, boot_row, core, job
+from tests.support.serf_rig import COUNT, ROOT, SerfProcess, boot_row, core, job
 
 ALLOWED = """
     read write readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 lseek
@@ -275,4 +275,17 @@ def test_no_call_is_allowed_but_those_that_are_known(
         found = tried(serf)
         assert found.pop(str(numbers["clone3"])) == "ENOSYS"
         assert {n for n, fault in found.items() if fault != "EPERM"} == set()
+        check_serves(serf, tmp_path / "image")
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="x86-64 has this gate")
+def test_the_gate_of_32_bit_programs_is_closed(tmp_path: Path) -> None:
+    """Its numbers are others: its 1 is exit, its 20 getpid, its 11 execve."""
+    script = "from tests.support.escaping_serf import old_gate; print(old_gate()(20))"
+    command = [sys.executable, "-c", script]
+    if subprocess.run(command, capture_output=True, cwd=ROOT).returncode:
+        pytest.skip("this kernel has no gate for 32-bit programs")
+    calls: dict[str, list[int | str]] = {str(n): [-n] for n in (20, 11, 5, 2, 102, 364)}
+    with start(tmp_path / "image", calls) as serf:
+        assert tried(serf) == dict.fromkeys(calls, "EPERM")
         check_serves(serf, tmp_path / "image")
