@@ -209,11 +209,14 @@ def _samples(arm: str, rng: random.Random) -> Noun:
 def test_an_arm_is_what_its_nock_says(jets: Jets, streams: Library, arm: str) -> None:
     rng = random.Random(arm)
     samples = [_samples(arm, rng) for _ in range(60)]
-    for sample, want in zip(samples, streams.nock(arm, samples), strict=True):
-        assert jets(STREAM + arm, sample) == want, sample
-    path, _ = streams.jet(
-        arm, next(each for each in samples if jets(STREAM + arm, each) != CRASH)
-    )
+    cases = [(each, jets(STREAM + arm, each)) for each in samples]
+    good = [case for case in cases if case[1] != CRASH]
+    # Each crash is a run of its own.
+    bad = [case for case in cases if case[1] == CRASH][:2]
+    for some in (good, bad):
+        wants = streams.nock(arm, [sample for sample, _ in some]) if some else []
+        assert wants == [got for _, got in some]
+    path, _ = streams.jet(arm, good[0][0])
     assert path == STREAM + arm
 
 
