@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from king.lord import HANDSHAKE_S, handshake_s
+from king.child import HANDSHAKE_S, handshake_s
 from tests.support.whole_ship import WholeShip, boot, treadle
 
 SLOT = 16384
