@@ -21,6 +21,10 @@ struct location {
     uint32_t same;            /* next location with an equal battery */
     bool jetted;              /* under a kelvin root that we know */
     const struct nk_arm *arm; /* for its axis 2 */
+    /* The last core that was found to be here, in the era [seen]: another of
+     * the very same battery and parent is here too, and nobody need look. */
+    nk_noun seen_battery, seen_parent;
+    uint64_t seen;
     char path[PATH_MAX_SIZE];
 };
 
@@ -36,6 +40,7 @@ struct nk_jets {
     struct location *locations;
     size_t count, capacity;
     size_t committed;  /* those that home's cold noun holds */
+    uint64_t era;      /* ends when nouns move or go; from 1 on */
     uint32_t *buckets; /* by mug of the battery: the newest such location */
     size_t bucket_count;
     struct nk_arm_counts *counters;
@@ -167,23 +172,36 @@ static bool same_noun(struct nk_arena *arena, nk_noun a, nk_noun b) {
     return a == b || nk_equal(arena, a, b);
 }
 
-/* Is [core] of this location, all the way up to the root? */
-static bool is_located(struct nk_machine *machine, nk_noun core, uint32_t index) {
+/* Is [core], whose battery is this location's, of it all the way up to the
+ * root? */
+static bool is_located(struct nk_machine *machine, nk_noun core, uint32_t first) {
     struct nk_jets *jets = machine->jets;
     struct nk_arena *arena = &machine->arena;
-    for (;;) {
+    nk_noun first_parent = NK_NONE, at = core;
+    for (uint32_t index = first;;) {
         const struct location *location = &jets->locations[index];
         if (location->axis == 0) {
-            return same_noun(arena, nk_tail(arena, core), location->payload);
+            if (!same_noun(arena, nk_tail(arena, at), location->payload)) return false;
+            break;
         }
-        nk_noun parent = nk_slot(arena, core, location->axis);
+        nk_noun parent = nk_slot(arena, at, location->axis);
         if (parent == NK_NONE || !nk_is_cell(parent)) return false;
+        if (index == first) first_parent = parent;
+        if (location->seen == jets->era && location->seen_parent == parent &&
+            location->seen_battery == nk_head(arena, at)) {
+            break;
+        }
         index = location->parent;
         if (!same_noun(arena, nk_head(arena, parent), jets->locations[index].battery)) {
             return false;
         }
-        core = parent;
+        at = parent;
     }
+    struct location *location = &jets->locations[first];
+    location->seen = jets->era;
+    location->seen_battery = nk_head(arena, core);
+    location->seen_parent = first_parent;
+    return true;
 }
 
 static uint32_t locate(struct nk_machine *machine, nk_noun core) {
@@ -400,6 +418,7 @@ static void arm_ready(struct nk_arm_counts *counts, const struct nk_arm *arm,
 struct nk_jets *nk_jets_new(struct nk_code *code) {
     struct nk_jets *jets = calloc(1, sizeof *jets);
     NK_ASSERT(jets != NULL);
+    jets->era = 1;
     for (size_t f = 0; f < FAMILY_COUNT; f++) {
         for (const struct nk_arm *arm = families[f]; arm->path != NULL; arm++)
             jets->counter_count++;
@@ -470,11 +489,13 @@ size_t nk_jets_slots(struct nk_jets *jets, nk_noun **slots) {
 
 void nk_jets_committed(struct nk_jets *jets) {
     jets->committed = jets->count;
+    jets->era++;
 }
 
 /* The buckets keep their places: nothing that stays was found behind what
  * goes, except in chains, where the newest come first. */
 bool nk_jets_discard(struct nk_jets *jets) {
+    jets->era++;
     if (jets->committed == jets->count) return false;
     for (size_t i = 0; i < jets->bucket_count; i++) {
         while (jets->buckets[i] != NONE && jets->buckets[i] >= jets->committed)
@@ -519,6 +540,7 @@ nk_status nk_jets_adopt(struct nk_machine *machine) {
 }
 
 void nk_jets_trace(struct nk_jets *jets, struct nk_arena *arena, nk_root_visit visit) {
+    jets->era++;
     for (size_t i = jets->committed; i < jets->count; i++) {
         visit(arena, &jets->locations[i].battery);
         visit(arena, &jets->locations[i].name);

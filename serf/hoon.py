@@ -57,8 +57,15 @@ _HOME_SIZE = 1 << 26
 # Worlds: [type formula].
 NOTHING = jam(noun(("atom", "n", 0, 0), 1, 0))
 ANYTHING = jam(noun("noun", 1, 0))
+# Of [value-formula subject], before a formula: run the one on 0, and forget
+# what it made; go on with the subject.
+_WITH_WORLD = (8, (2, (1, 0), 0, 2), 7, (0, 7))
 # Of [formula type text]: slam the gate that the formula makes.
 _RIDE = (8, (2, (1, 0), 0, 2), 9, 2, 10, (6, 0, 7), 0, 2)
+_STRANGE = (
+    "the prelude's printer, +text, does not compile: a prelude of another kelvin"
+    " than the compiler's is to be given with --compiler too"
+)
 _VALUES = ("--kernel", "--prelude", "--out", "--profile")
 _FLAGS = ("--json", "--time", "--stats", "--jet-check", "--no-jets")
 
@@ -174,6 +181,8 @@ def _compile_and_run(
     (value,) = _parts(world, 3)
     product = compiler.nock(tuple_([value, formula]), _RUN)
     row["run"] = compiler.seconds
+    compiler.nock(value, _MAKE)
+    row["cores"] = compiler.seconds
     if printer is None:
         return {**row, "text": render(cue(product), _TEXT_MAX)}
     # The prelude's cores are made anew, so that its jets are known.
@@ -182,6 +191,8 @@ def _compile_and_run(
     return {**row, "text": letters.decode("utf-8", "replace")}
 
 
+# Of a value's formula: run it on 0, for the time it takes.
+_MAKE = (7, (2, (1, 0), 0, 1), 1, 0)
 # Of [value-formula formula]: run the one on what the other makes of 0.
 _RUN = (2, (2, (1, 0), 0, 2), 0, 3)
 # Of [value-formula printer type product]: slam the printer.
@@ -222,12 +233,14 @@ class Compiler:
         )
 
     def compile(self, world: Jam, text: bytes) -> Jam:
-        """[type formula] of a text in a world."""
-        (type_,) = _parts(world, 2)
-        cord = jam(int.from_bytes(text, "little"))
+        """[type formula] of a text in a world, whose value is made first: only
+        so has it jets when the compiler folds what the text makes of it."""
+        type_, value = _parts(world, 2, 3)
+        by, formula = self._kernel, noun(self._compile)
         if self._ride is not None:
-            return self.nock(tuple_([self._ride, type_, cord]), _RIDE)
-        return self.nock(tuple_([self._kernel, type_, cord]), self._compile)
+            by, formula = self._ride, noun(_RIDE)
+        job = tuple_([by, type_, jam(int.from_bytes(text, "little"))])
+        return self.nock(tuple_([value, job]), (*_WITH_WORLD, formula))
 
     def become(self, text: bytes) -> None:
         """Compile a hoon.hoon, and let what it makes compile from now on."""
@@ -247,7 +260,10 @@ class Compiler:
             core = self.compile(ride, b"+>")
             to_ride, (type_, to_core) = _parts(ride, 3)[0], _parts(core, 2, 3)
             world = tuple_([type_, jam(7), to_ride, to_core])
-            printer = self.compile(world, b"text")
+            try:
+                printer = self.compile(world, b"text")
+            except Crash as crash:
+                raise BadInput(_STRANGE) from crash
             return tuple_([world, *_parts(printer, 3)])
 
         world, printer = self._kept("prelude", text, make)

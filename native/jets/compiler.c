@@ -2,16 +2,19 @@
  *
  * Most of +ut's are only remembered: a key is made of what the arm's answer
  * depends on, and the machine looks for it, or runs Nock and notes the
- * product. The key is [[arm vet] battery subject arguments]:
+ * product. The key is [arm state battery subject arguments]:
  *     arm       a letter of our own
- *     vet       +ut's switch for verification
+ *     state     +ut's [fan rib vet] for mull, its vet for the others
  *     battery   of +ut
- * +ut's `fan` and `rib` are no part of it: they hold what is in progress, and
- * only make what comes back to itself crash, or count as good for a while;
- * what a product means does not depend on them. But its bits can: a core's
- * type may hold a gate that computes a part of it later, and with that gate
- * the +ut that made it, `rib` and all. Under --jet-check a large compile
- * stops there (mull). Vere's keys leave them out too.
+ * vet is +ut's switch for verification. Its `fan` and `rib` hold what is in
+ * progress, and only make what comes back to itself crash, or count as good
+ * for a while. The products of mull hold them none the less: a core's type
+ * there has a gate that computes its battery later (+laze), and with that gate
+ * the +ut that made it. So they are part of its key, which Vere leaves out; it
+ * costs a tenth of a compile. Of the others' products none holds a +ut but
+ * those that the subject held: mint makes such types for its own use only, the
+ * rest makes none. Where Nock crashes since something is in progress, they may
+ * answer all the same, and so may Vere.
  * +nest's answer does depend on what it assumes: yes is remembered where no
  * reference, no where no subject is assumed to be in progress (as in Vere).
  *
@@ -22,8 +25,10 @@
 #define VAN 7u /* +ut, in one of its gates */
 #define BATTERY 2u
 #define SUBJECT 6u
+#define STATE 14u
 #define VET 59u
 #define DEPTH_MAX 512u
+#define MULL (nk_noun)'l'
 #define NEST (nk_noun)'n'
 
 /* ---- remembered ---- */
@@ -34,8 +39,10 @@ static nk_status make_key(struct nk_arena *arena, nk_noun arm, nk_noun van,
     nk_noun vet = nk_slot(arena, van, VET), subject = nk_slot(arena, van, SUBJECT);
     if (vet == NK_NONE || subject == NK_NONE || vet > 1) return NK_PUNT;
     nk_noun noun = nk_cons_try(arena, subject, arguments);
+    nk_noun state = arm == MULL ? nk_slot(arena, van, STATE) : vet;
     if (noun != NK_NONE) noun = nk_cons_try(arena, nk_slot(arena, van, BATTERY), noun);
-    if (noun != NK_NONE) noun = nk_cons_try(arena, arm << 1 | vet, noun);
+    if (noun != NK_NONE) noun = nk_cons_try(arena, state, noun);
+    if (noun != NK_NONE) noun = nk_cons_try(arena, arm, noun);
     return nk_answer(noun, key);
 }
 
@@ -55,7 +62,7 @@ REMEMBERED(crop, 'c')
 REMEMBERED(fish, 's')
 REMEMBERED(fuse, 'f')
 REMEMBERED(mint, 'm')
-REMEMBERED(mull, 'l')
+REMEMBERED(mull, MULL)
 REMEMBERED(redo, 'd')
 REMEMBERED(rest, 'r')
 
@@ -73,7 +80,7 @@ static nk_status key_dext(struct nk_machine *machine, nk_noun core, nk_noun *key
 
 bool nk_compiler_keeps(const struct nk_arena *arena, nk_noun core, nk_noun key,
                        nk_noun product) {
-    if (nk_head(arena, key) >> 1 != NEST) return true;
+    if (nk_head(arena, key) != NEST) return true;
     return nk_slot(arena, core, product == 0 ? 58 : 28) == 0;
 }
 

@@ -92,7 +92,7 @@ class Library:
         except (OSError, ProtoError):
             pass
         world = self._compiled(*sources[:-1]) if sources[1:] else _ANYTHING
-        compiler = _Registering(self._kernel, slot(world, 3))
+        compiler = Compiler(self._kernel)
         made = cue(compiler.compile(jam(world), sources[-1].encode("latin-1")))
         made = noun(slot(made, 2), 7, slot(world, 3), slot(made, 3))
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,18 +100,6 @@ class Library:
         fresh.write_bytes(jam(made))
         fresh.replace(path)
         return made
-
-
-class _Registering(Compiler):
-    """Makes the world's cores before it compiles: what the compiler folds of
-    them has jets then."""
-
-    def __init__(self, kernel: bytes, world: Noun) -> None:
-        self._make = noun(7, (1, 0), world)
-        super().__init__(kernel)
-
-    def nock(self, subject: bytes, formula: object) -> bytes:
-        return super().nock(subject, (8, self._make, 7, (0, 3), formula))
 
 
 def _some(core: str, names: str, indent: str = "") -> str:
