@@ -132,7 +132,7 @@ def test_the_compiler_is_the_same_without_its_memory(kernels: Path) -> None:
     for path in ("mint", "rest", "nest/nest-in/nest-dext"):
         assert arms[f"pen/ut/{path}"].hits, path
     assert arms["pen/ut/rest"].checked
-    for path in ("pen/look", "pen/fork", "two/by/get", "qua/just/fun"):
+    for path in ("pen/loot", "pen/fork", "two/by/get", "qua/just/fun"):
         assert arms[path].checked, path
 
 
