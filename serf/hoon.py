@@ -63,8 +63,8 @@ _WITH_WORLD = (8, (2, (1, 0), 0, 2), 7, (0, 7))
 # Of [formula type text]: slam the gate that the formula makes.
 _RIDE = (8, (2, (1, 0), 0, 2), 9, 2, 10, (6, 0, 7), 0, 2)
 _STRANGE = (
-    "the prelude's printer, +text, does not compile: a prelude of another kelvin"
-    " than the compiler's is to be given with --compiler too"
+    "the prelude's printer crashes on the answer's type: a prelude of another"
+    " kelvin than the compiler's is to be given with --compiler too"
 )
 _VALUES = ("--kernel", "--prelude", "--out", "--profile")
 _FLAGS = ("--json", "--time", "--stats", "--jet-check", "--no-jets")
@@ -186,7 +186,10 @@ def _compile_and_run(
     if printer is None:
         return {**row, "text": render(cue(product), _TEXT_MAX)}
     # The prelude's cores are made anew, so that its jets are known.
-    tape = compiler.nock(tuple_([value, printer, type_, product]), _PRINT)
+    try:
+        tape = compiler.nock(tuple_([value, printer, type_, product]), _PRINT)
+    except Crash as crash:
+        raise BadInput(_STRANGE) from crash
     letters = bytes(c for c in items(cue(tape)) if isinstance(c, int) and c < 256)
     return {**row, "text": letters.decode("utf-8", "replace")}
 
@@ -260,10 +263,7 @@ class Compiler:
             core = self.compile(ride, b"+>")
             to_ride, (type_, to_core) = _parts(ride, 3)[0], _parts(core, 2, 3)
             world = tuple_([type_, jam(7), to_ride, to_core])
-            try:
-                printer = self.compile(world, b"text")
-            except Crash as crash:
-                raise BadInput(_STRANGE) from crash
+            printer = self.compile(world, b"text")
             return tuple_([world, *_parts(printer, 3)])
 
         world, printer = self._kept("prelude", text, make)

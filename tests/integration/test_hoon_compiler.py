@@ -218,6 +218,10 @@ def test_real_hoon_compiles_itself(
     assert compiled("arvo by the second", 2, "--prelude", source, target) == first
     done = hoon(kernels, cache, "--compiler", source, "--prelude", source, "(add 1 41)")
     assert done.stdout == "42\n", done.stderr
+    # Its printer cannot read the types of another kelvin.
+    done = hoon(kernels, cache, "--prelude", source, "(add 1 41)")
+    assert done.returncode == 1
+    assert "is to be given with --compiler too" in done.stderr
 
 
 @pytest.mark.timeout(7200)
