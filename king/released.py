@@ -5,7 +5,8 @@ Invariants: it never runs ahead of what was handed to the world and handled.
     It is written to memory that outlives this process but not a power cut,
     after which it may lag: the report then names too many events, never too
     few.
-Limits: losing it loses words, nothing else.
+Limits: losing it loses words, nothing else. So where it cannot be opened or made
+    the run goes on without it.
 """
 
 from __future__ import annotations
@@ -31,16 +32,10 @@ class ReleasedMark:
         `before` is None where nothing is known of this log."""
         self.before: int | None = None
         self.clean = False
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            if os.fstat(descriptor).st_size != _MARK_SIZE:
-                os.ftruncate(descriptor, _MARK_SIZE)
-                # A hole could not be filled on a full disk: that is a SIGBUS.
-                with contextlib.suppress(OSError):
-                    os.posix_fallocate(descriptor, 0, _MARK_SIZE)
-            self._map = mmap.mmap(descriptor, _MARK_SIZE)
-        finally:
-            os.close(descriptor)
+            self._map = _open(path)
+        except OSError:
+            self._map = mmap.mmap(-1, _MARK_SIZE)
         magic, owner, event, clean = _MARK.unpack_from(self._map)
         if magic == _MAGIC and owner == log:
             self.before = event
@@ -57,3 +52,16 @@ class ReleasedMark:
     def close(self, event: int, *, clean: bool) -> None:
         _MARK.pack_into(self._map, 0, _MAGIC, self._log, event, int(clean))
         self._map.close()
+
+
+def _open(path: Path) -> mmap.mmap:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        if os.fstat(descriptor).st_size != _MARK_SIZE:
+            os.ftruncate(descriptor, _MARK_SIZE)
+            # A hole could not be filled on a full disk: that is a SIGBUS.
+            with contextlib.suppress(OSError):
+                os.posix_fallocate(descriptor, 0, _MARK_SIZE)
+        return mmap.mmap(descriptor, _MARK_SIZE)
+    finally:
+        os.close(descriptor)

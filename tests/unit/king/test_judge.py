@@ -28,7 +28,12 @@ EVENT: list[Step] = [
     (A.COMMIT, 1, 1),
     (A.RELEASE, 1, 0),
 ]
-SAVE: list[Step] = [(A.ASK_SAVE, 2, 1), (A.DO_SAVE, 2, 1), (A.RECEIVE, 2, 1)]
+SAVE: list[Step] = [
+    (A.ASK_SAVE, 2, 1),
+    (A.FREEZE, 2, 1),
+    (A.DO_SAVE, 2, 1),
+    (A.RECEIVE, 2, 1),
+]
 DEATH: list[Step] = [
     (A.OFFER, 2, 1),
     (A.OFFER, 3, 1),
@@ -77,7 +82,7 @@ def test_a_whole_life_is_accepted() -> None:
 
 
 def test_serfs_without_notes_are_filled_in() -> None:
-    serfs = {A.LOAD, A.REPLAY, A.APPLY, A.DO_SAVE}
+    serfs = {A.LOAD, A.REPLAY, A.APPLY, A.FREEZE, A.DO_SAVE}
     assert judge(run(*(step for step in WHOLE if step[0] not in serfs))) is None
 
 
@@ -118,8 +123,10 @@ def test_a_save_cut_short_may_be_there_or_not() -> None:
         ([*START, *EVENT[:4], (A.COMMIT, 1, 2)], "2 of 1 answers"),
         ([*START, *EVENT[:4], (A.ASK_SAVE, 2, 0)], "uncommitted"),
         ([*START, *EVENT[:2], (A.ASK_SAVE, 2, 0)], "unanswered"),
-        ([*START, *EVENT, SAVE[0], (A.DO_SAVE, 2, 0), SAVE[2]], None),
-        ([*START, *EVENT, *SAVE[:1], SAVE[2]], "the serf has said nothing"),
+        ([*START, *EVENT, *SAVE[:2], (A.DO_SAVE, 2, 0), SAVE[3]], None),
+        ([*START, *EVENT, SAVE[0], (A.FREEZE, 2, 0), (A.RECEIVE, 2, 0)], None),
+        ([*START, *EVENT, SAVE[0], *SAVE[2:]], "frozen was 0"),
+        ([*START, *EVENT, SAVE[0], SAVE[3]], "the serf has said nothing"),
         ([*START, *EVENT[:4], (A.SERF_DIE, 0, 0), (A.RESTART, 0, 0)], "not committed"),
         ([*START, *EVENT[:2], (A.GIVE_UP, 1, 0)], "at a living serf"),
         ([*START, *EVENT, (A.KING_START, 0, 0)], "gone from the log"),
