@@ -304,7 +304,7 @@ static nk_status jet_json_de(struct nk_machine *machine, nk_noun core,
                              nk_noun *product) {
     struct nk_arena *arena = &machine->arena;
     struct reader reader = {.arena = arena};
-    nk_noun text, value;
+    nk_noun text, value = 0;
     if (!nk_sample(machine, core, &text) || nk_is_cell(text)) return NK_PUNT;
     nk_octets_of(arena, text, &reader.text);
     nk_bytes_open(arena, &reader.string);
