@@ -1,6 +1,6 @@
 """Inputs to begin with, for each fuzz target: made here, or from golden data.
 
-    python tests/fuzz/seeds.py FOLDER       writes FOLDER/TARGET/NAME
+    python -m tests.fuzz.seeds FOLDER        writes FOLDER/TARGET/NAME
 
 A target's input format stands at the top of its source.
 """
@@ -12,11 +12,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+from proto.jam import jam
+from proto.noun import Cell, Noun, noun
 
-from proto.jam import jam  # noqa: E402
-from proto.noun import Cell, Noun, noun  # noqa: E402
+ROOT = Path(__file__).resolve().parents[2]
 
 VERE = ROOT / "tests/conformance/vere"
 SEED_BYTES_MAX = 4096

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from proto.mug import mug
 from proto.noun import Cell, Noun, noun
 from tests.support.jets import PUNT, Jets
-from tests.support.library import Library, library
+from tests.support.oracle import Library, library
 
 DE, EN = "hex/json/de", "hex/json/en"
 COMPILES = pytest.mark.timeout(900)  # with nothing kept yet

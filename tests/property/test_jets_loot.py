@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from proto.noun import Cell, Noun, noun
 from tests.property.test_jets_maps import map_of
 from tests.support.jets import PUNT, Jets, real_kernel
-from tests.support.library import library
+from tests.support.oracle import library
 
 LOOT = "pen/loot"
 NAMES = range(24)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from proto.noun import Cell, Noun, items, noun
 from tests.support.jets import PUNT, Jets
-from tests.support.library import library
+from tests.support.oracle import library
 
 FAX, MET = "hex/lull/plot/fax", "hex/lull/plot/met"
 CUT, MEASURE, SUB = (noun(ord(letter), 0) for letter in "cms")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from proto.noun import Cell, Noun, noun
 from tests.support.jets import CRASH, PUNT, Jets
-from tests.support.library import Library, library
+from tests.support.oracle import Library, library
 
 STREAM = "hex/bytestream-v0/"
 ARMS = (
