@@ -9,13 +9,16 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "model"
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
 def test_model_holds_and_every_mutant_falls() -> None:
     done = subprocess.run(
-        [sys.executable, SCRIPT, "--json"], capture_output=True, text=True
+        [sys.executable, "-m", "proto.model.check", "--json"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
     )
     if done.returncode == 3:
         pytest.skip(done.stderr.strip())

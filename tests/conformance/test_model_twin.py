@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from king.lab.protocol import RULES, Broken, State
+from proto.model.check import STEPS
 from proto.record import Action
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +42,9 @@ def test_the_actions_have_the_same_names() -> None:
     text = MODEL.read_text()
     following = re.search(r"^Next ==\n((?: .*\n)+)", text, re.MULTILINE)
     assert following is not None
-    names = set(re.findall(r"\w+", following[1])) - MUTANTS_ONLY
+    names = set(re.findall(r"\w+", following[1]))
+    assert names == set(STEPS), "scripts/model has words for each"
+    names -= MUTANTS_ONLY
     assert names == set(TITLES) == {action.title for action in RULES}
 
 
@@ -176,9 +179,11 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> str:
     if shutil.which("java") is None:
         pytest.skip("no Java here")
     path = tmp_path_factory.mktemp("model") / "graph.dot"
-    script = ROOT / "scripts" / "model"
     done = subprocess.run(
-        [sys.executable, script, "--dump", path], capture_output=True, text=True
+        [sys.executable, "-m", "proto.model.check", "--dump", path],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
     )
     if done.returncode == 3:
         pytest.skip(done.stderr.strip())

@@ -1,14 +1,11 @@
 """Inputs to begin with, for each fuzz target: made here, or from golden data.
 
-    python -m tests.fuzz.seeds FOLDER        writes FOLDER/TARGET/NAME
-
 A target's input format stands at the top of its source.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -102,13 +99,9 @@ SEEDS = {"cue": cue, "codec": codec, "image": image, "serf": serf}
 
 
 def write(folder: Path) -> None:
-    """Write all seeds that are not too large."""
+    """Write all seeds that are not too large, as FOLDER/TARGET/seed-NUMBER."""
     for target, seeds in SEEDS.items():
         (folder / target).mkdir(parents=True, exist_ok=True)
         for at, data in enumerate(seeds()):
             if len(data) <= SEED_BYTES_MAX:
                 (folder / target / f"seed-{at:04}").write_bytes(data)
-
-
-if __name__ == "__main__":
-    write(Path(sys.argv[1]))

@@ -27,6 +27,7 @@ from proto.message import (
 )
 from proto.mug import mug
 from proto.noun import Cell, Noun, items, noun, slot
+from tests.integration import soak_serf
 from tests.support.serf_rig import COUNT, KEEP, SerfProcess, boot_row, core, job
 
 # The data becomes the state.
@@ -94,6 +95,12 @@ def test_a_state_that_is_overwritten_stays_bounded(tmp_path: Path) -> None:
         assert serf.ripe().event == event
         again = serf.ask(Hash(2))
         assert again == hashed
+
+
+def test_the_soak_by_hand_goes_well(tmp_path: Path) -> None:
+    """scripts/soak-serf, a little of it."""
+    ship = soak_serf.Ship(seed=1)
+    soak_serf.soak(ship, 20_000, home_mib=64, image=str(tmp_path / "image"))
 
 
 def test_a_long_trace_is_rendered_in_part(tmp_path: Path) -> None:
