@@ -96,8 +96,7 @@ class Spine:
         self._world = world
         self._low = False
         self._disk_bell = trio.Event()
-        self._pump_task: trio.lowlevel.Task | None = None
-        self._pump_wanted = False
+        self._pump_task: trio.lowlevel.Task | None = None  # while it sleeps
         self._busy = trio.Event()
         self._progress = trio.Event()  # set at each commit
         self._head: Poke | Ask | None = None
@@ -114,8 +113,6 @@ class Spine:
         elif self._pump_task is not None:
             trio.lowlevel.reschedule(self._pump_task)
             self._pump_task = None
-        else:
-            self._pump_wanted = True
 
     async def ask(self, name: str, make: Callable[[int], Writ], wants: type) -> Plea:
         """One request, answered in order with the events and after the commit
@@ -357,14 +354,11 @@ class Spine:
                 self._busy.set()
 
     async def _pump_loop(self) -> None:
+        """Send whenever `pump` has woken us: awake, we have yet to send."""
         while True:
-            if self._pump_wanted:
-                self._pump_wanted = False
-                await trio.lowlevel.checkpoint()
-            else:
-                self._pump_task = trio.lowlevel.current_task()
-                await trio.lowlevel.wait_task_rescheduled(self._abort_pump)
             self._send()
+            self._pump_task = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._abort_pump)
 
     def _abort_pump(self, _: object) -> trio.lowlevel.Abort:
         self._pump_task = None

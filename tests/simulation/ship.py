@@ -367,6 +367,19 @@ class _Reign:
         self.waiting += 1
         ovum = ovum_of(offer.name, offer.lane, offer.kind)
         await self.injectors[offer.lane].submit(ovum, done)
+        self.nursery.start_soon(self._look_at_rest)
+
+    async def _look_at_rest(self) -> None:
+        """Nobody has anything to do now; then nothing may lie about that the
+        serf could have: it computes while others wait for the disk."""
+        await trio.testing.wait_all_tasks_blocked()
+        pipeline = self.spine.pipeline
+        plans_save = pipeline.is_saving and pipeline.saving is None
+        if not pipeline.up or pipeline.careful or plans_save:
+            return
+        room = len(pipeline.flight) < pipeline.limits.flight_events
+        if room and pipeline.queued and self.machine.king_lives:
+            self.machine.violate(f"{pipeline.queued} events wait for no reason")
 
     def _on_outcome(self, offer: Offer, outcome: Outcome) -> None:
         machine, ship = self.machine, self.ship
