@@ -12,7 +12,6 @@ import signal
 import socket
 import time
 from contextlib import ExitStack
-from types import TracebackType
 
 from king.errors import TreadleError
 from king.pier import Layout, lock_holder_pid, wait_unlocked, who_locks
@@ -79,12 +78,7 @@ class Client:
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def ask(self, *request: object) -> Noun:
