@@ -16,16 +16,16 @@ import os
 import sys
 import textwrap
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
+from king.care.command import add_commands as add_care_commands
 from king.config import BootOptions, ReplayOptions, RunOptions, runtime_version
 from king.errors import EXIT_FAULT, TreadleError
+from king.groups import run_trio
 
 __all__ = ["main"]
-
-T = TypeVar("T")
 
 _TIMEOUT_S = 10.0
 _STOP_TIMEOUT_S = 60.0
@@ -78,7 +78,7 @@ def _boot(args: argparse.Namespace) -> int:
         ) from error
     booted = boot.boot(
         BootOptions(pier=args.pier, ship=ship, pill=args.pill),
-        lambda pier: _run_trio(replay.run_boot, pier),
+        lambda pier: run_trio(replay.run_boot, pier),
         say=_say(args),
     )
     if args.json:
@@ -105,23 +105,6 @@ def _boot(args: argparse.Namespace) -> int:
         _say(args)(f"no terminal here; to run it: treadle run {args.pier} --headless")
         return 0
     return _run(args)
-
-
-def _run_trio(function: Callable[..., Awaitable[T]], *args: object) -> T:
-    """Run under trio; out of a group of errors, raise the one that matters."""
-    import trio
-
-    try:
-        return trio.run(function, *args)
-    except BaseExceptionGroup as group:
-        waiting: list[BaseException] = [group]
-        while waiting:
-            error = waiting.pop()
-            if isinstance(error, BaseExceptionGroup):
-                waiting.extend(error.exceptions)
-            elif isinstance(error, TreadleError | KeyboardInterrupt):
-                raise error from group
-        raise
 
 
 def _ship(text: str) -> int:
@@ -668,6 +651,8 @@ def _parser() -> argparse.ArgumentParser:
 
     command = add_for_pier("status", _status, "tell how a ship is, live or at rest")
     add_timeout(command, _TIMEOUT_S)
+
+    add_care_commands(add_for_pier)
 
     add_for_pier("check", _check, "verify everything in a pier (exit 1: a fault)")
 

@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 
 from king.errors import TreadleError
@@ -26,6 +27,7 @@ __all__ = ["SOCKET_PATH_MAX", "Client", "connect_unix", "poke_outcome", "stop_sh
 SOCKET_PATH_MAX = 107
 _REPLY_BYTES_MAX = 1 << 28
 _REQUEST = 1
+_STEP = cord("step")
 
 
 def connect_unix(path: str, timeout_s: float) -> socket.socket:
@@ -86,11 +88,38 @@ class Client:
 
         :raises TreadleError: conn-failed, conn-timeout
         """
+        self._send(request)
+        return self._hear()
+
+    def follow(
+        self, *request: object, step: Callable[[Noun], None], silence_s: float = 60.0
+    ) -> Noun:
+        """As `ask`, where any number of [rid %step noun] comes before the answer. The
+        deadline is for a silence between two words, not for the whole.
+
+        :raises TreadleError: conn-failed, conn-timeout
+        """
+        self._send(request)
+        while True:
+            self._deadline = time.monotonic() + silence_s
+            reply = self._hear()
+            if not isinstance(reply, Cell) or reply.head != _STEP:
+                return reply
+            step(reply.tail)
+
+    def _send(self, request: tuple[object, ...]) -> None:
         body = jam(noun(_REQUEST, *request))
         frame = b"\0" + len(body).to_bytes(4, "little") + body
         try:
             self._socket.settimeout(self._left())
             self._socket.sendall(frame)
+        except TimeoutError as error:
+            raise self._timeout() from error
+        except OSError as error:
+            raise self._failed(str(error)) from error
+
+    def _hear(self) -> Noun:
+        try:
             head = self._receive(5)
             size = int.from_bytes(head[1:], "little")
             if head[0] != 0 or not 0 < size <= _REPLY_BYTES_MAX:

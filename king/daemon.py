@@ -32,6 +32,7 @@ import trio
 
 from king import failpoint
 from king.boot import wyrd_card
+from king.care.live import Caretaker, LiveGround
 from king.config import RUNTIME, ReplayOptions, RunOptions, runtime_version
 from king.console import Console, has_terminal
 from king.disk import free_bytes
@@ -42,6 +43,7 @@ from king.drivers.term import Printer, term
 from king.drivers.wire import ovum, ovum_of_jam, read_small
 from king.errors import TreadleError
 from king.event import Effect, Fact, Failure, Outcome, Ovum
+from king.groups import first_fault, run_trio
 from king.lab.recorder import make_file, open_notes
 from king.log_thread import LogThread
 from king.lord import Death, Lord, SerfSpec, handshake_s
@@ -104,7 +106,7 @@ def run(options: RunOptions) -> int:
 
     :raises TreadleError: where it could not start, or had to stop.
     """
-    return _sole(partial(_run, options))
+    return run_trio(_run, options)
 
 
 def replay(options: ReplayOptions) -> int:
@@ -112,33 +114,7 @@ def replay(options: ReplayOptions) -> int:
 
     :raises TreadleError: replay-diverged, replay-crashed, ...
     """
-    return _sole(partial(replay_pier, options))
-
-
-def _sole(main: Callable[[], Awaitable[int]]) -> int:
-    """Run under trio; out of a group of errors, raise the one that matters."""
-    try:
-        return trio.run(main)
-    except BaseExceptionGroup as group:
-        error = _first_fault(group)
-        if error is None:
-            raise
-        raise error from group
-
-
-def _first_fault(group: BaseException) -> BaseException | None:
-    """The TreadleError in a tree of groups, or the KeyboardInterrupt."""
-    found: BaseException | None = None
-    waiting = [group]
-    while waiting:
-        error = waiting.pop()
-        if isinstance(error, BaseExceptionGroup):
-            waiting.extend(error.exceptions)
-        elif isinstance(error, TreadleError):
-            return error
-        elif isinstance(error, KeyboardInterrupt):
-            found = error
-    return found
+    return run_trio(replay_pier, options)
 
 
 # --- the ship ---------------------------------------------------------------
@@ -195,6 +171,7 @@ class _Ship:
         self.mark: ReleasedMark
         self.thread: LogThread
         self.spine: Spine
+        self.care: Caretaker
         self.router: Router
         self.serfs: trio.Nursery
 
@@ -379,6 +356,15 @@ class _Ship:
             log.append, lambda: free_bytes(folder), limits.disk_low_water_bytes
         )
         self.spine = Spine(pipeline, writer, self.thread, world)
+        ground = LiveGround(
+            self.pier,
+            self.spine,
+            self.thread,
+            snapshot_event=lambda: self.snapshot_event,
+            saved=self._saved,
+            tell=self.tell,
+        )
+        self.care = Caretaker(ground)
         self.lanes = {lane.name: lane for lane in pipeline.lanes}
         self.fore = self._injector("fore")
         self.hind = self._injector("hind")
@@ -451,6 +437,7 @@ class _Ship:
         failpoint.hit("stop.before")
         self.state = "stopping"
         _notify("STOPPING=1")
+        await self.care.close()
         drained = await self.spine.wind_down(
             self.options.limits.shutdown_s,
             snapshot_event=lambda: self.snapshot_event,
@@ -629,7 +616,7 @@ class _Ship:
                 self.live_drivers.add(name)
                 live.set()
         except Exception as group:
-            error = _first_fault(group)
+            error = first_fault(group)
             if not isinstance(error, TreadleError):
                 for line in traceback.format_exception(group):
                     self.log(line.rstrip(), priority=3)
@@ -700,6 +687,7 @@ class _Ship:
             facts=self._facts(),
             slow_facts={"/mass": self._mass},
             urth=self._urth,
+            care=self.care.serve,
             refused=partial(self._count_refused, "conn"),
         )
 
@@ -890,6 +878,7 @@ class _Ship:
             "effects_lost": self._lost,
             "clients_refused": self._refused,
             "slogs_missed": self.slogs.missed,
+            "care": self.care.status(),
             "memory": self.memory,
             "jets": self.jets,
             **pipeline_status(pipeline, self.rate),

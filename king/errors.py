@@ -68,6 +68,7 @@ EXIT_CODES: dict[str, int] = {
     "serf-spoke-nonsense": 5,
     "replay-diverged": 5,
     "replay-crashed": 5,
+    "snapshot-failed": 5,
     # pill and boot
     "pill-missing": 6,
     "pill-bad": 6,
@@ -86,6 +87,9 @@ EXIT_CODES: dict[str, int] = {
     "event-failed": 8,
     "event-dropped": 8,
     "port-busy": 8,
+    "care-busy": 8,
+    "care-stopped": 8,
+    "care-forbidden": 8,
     "noun-bad": 8,
 }
 

@@ -195,6 +195,12 @@ WORDS: dict[str, Words] = {
         "It did succeed when it was logged: less memory than then, or a defect.",
         "Replay with more memory; then report the event number and the trace.",
     ),
+    "snapshot-failed": Words(
+        "The state could not be saved as a snapshot.",
+        "Most often there is no room on the disk. The snapshots before it are whole, "
+        "and the log has everything.",
+        "Free some space, then `treadle save PIER`.",
+    ),
     "pill-missing": Words(
         "The pill cannot be read.",
         "The path is wrong.",
@@ -270,6 +276,23 @@ WORDS: dict[str, Words] = {
         "The port is taken.",
         "Another server listens there.",
         "Choose one with --http-port, or 0 for any.",
+    ),
+    "care-busy": Words(
+        "The ship is at another such operation.",
+        "One at a time works on a ship's state: a save, a snapshot, an export, ...",
+        "`treadle status PIER` shows it, and how far it is. Ctrl-c where it was asked "
+        "for ends it.",
+    ),
+    "care-stopped": Words(
+        "An operation on the ship's state was given up, for the ship stops.",
+        "It leaves nothing behind, or what the next call takes up again.",
+        "Do it again; with the ship at rest it works as well.",
+    ),
+    "care-forbidden": Words(
+        "The ship refuses an operation on its state to this client.",
+        "Its socket was opened to others; operations that touch files are for the "
+        "ship's own account and for root.",
+        "Use the account that the ship runs as.",
     ),
     "noun-bad": Words(
         "A text is not a noun as we write them.",

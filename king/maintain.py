@@ -23,6 +23,7 @@ EVENTS_MAX = 1_000_000
 BYTES_MAX = 1 << 30
 CHECK_S = 5.0
 RETRY_S = 60.0
+HELD_S = 1.0
 
 
 async def keep_saving(
@@ -50,6 +51,8 @@ async def keep_saving(
             step = min(left, CHECK_S)
             await trio.sleep(step)
             left -= step
+        while spine.saves_held:
+            await trio.sleep(HELD_S)
         try:
             plea = await spine.save()
         except TreadleError as error:

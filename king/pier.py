@@ -443,9 +443,15 @@ class Pier:
         self.close()
 
 
-def open_pier(root: Path, *, run: bool = True, map_size: int | None = None) -> Pier:
-    """Open a pier for running it, or (`run` False) for replaying its log,
-    which is then opened for reading only.
+def open_pier(
+    root: Path,
+    *,
+    run: bool = True,
+    write: bool | None = None,
+    map_size: int | None = None,
+) -> Pier:
+    """Open a pier for running it, or (`run` False) for other work on it. Its log
+    is then opened for reading only, unless `write` says otherwise.
 
     A pier made by Vere is adopted: our manifest is written beside Vere's
     files, and none of them is touched. The caller settles the log.
@@ -470,7 +476,9 @@ def open_pier(root: Path, *, run: bool = True, map_size: int | None = None) -> P
         # Read again: until now another king may have been at work.
         manifest = read_manifest(layout.manifest)
         log = open_log(
-            layout.log_dir, read_only=not run, map_size=map_size or MAP_SIZE_MAX
+            layout.log_dir,
+            read_only=not (run if write is None else write),
+            map_size=map_size or MAP_SIZE_MAX,
         )
         notes = list(log.notes)
         if manifest is None:

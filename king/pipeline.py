@@ -201,6 +201,7 @@ class Pipeline:
         self.again = False  # it is refused for now, not for good
         self.up = False  # a caught-up serf listens
         self.careful = False  # after a death: one at a time
+        self.held = 0  # by those who need a wall: nothing new is sent
         self.flight: deque[Poke | Ask] = deque()
         self.flight_bytes = 0
         self.saving: Ask | None = None  # answered when it is done, out of turn
@@ -305,7 +306,7 @@ class Pipeline:
                 return out
             self.saving, self._save = self._save, None
             self._launch_save(self.saving, out)
-        if self.queued or self.asks:
+        if (self.queued or self.asks) and not self.held:
             self._send_new(out, wall)
         return out
 

@@ -32,6 +32,7 @@ from king.errors import EXIT_FAULT, TreadleError
 from king.log_thread import LogThread
 from king.lord import Lord, SerfSpec, StartFailed, handshake_s
 from king.pier import Pier, open_pier
+from king.progress import Bar
 from king.released import ReleasedMark
 from king.status import split_gauges
 from proto.message import (
@@ -54,6 +55,7 @@ __all__ = [
     "Rows",
     "ask",
     "may_be_rot",
+    "play_through",
     "raise_serf",
     "replay",
     "replay_pier",
@@ -88,7 +90,6 @@ class Progress:
     event: int
     last: int
     events_per_second: float
-    eta_s: float
     note: str = ""
 
 
@@ -355,8 +356,7 @@ class _Run:
             return
         spent = max(time.monotonic() - self.began, 1e-6)
         rate = (self.event - self.start) / spent
-        left = (self.last - self.event) / rate if rate else 0.0
-        self.on_progress(Progress(self.event, self.last, rate, left, note))
+        self.on_progress(Progress(self.event, self.last, rate, note))
 
 
 def _never() -> bool:
@@ -389,38 +389,12 @@ def _diverged(event: int, expected: int, actual: int) -> TreadleError:
 
 def show_progress(out: TextIO | None = None) -> Callable[[Progress], None]:
     """A printer of progress: a bar on a terminal, else a line every 5 s."""
-    stream = sys.stderr if out is None else out
-    tty = stream.isatty()
-    state = [0.0, 0.0]  # when we last printed, whether a bar is on the screen
+    bar = Bar("replay", out, lines=True)
 
     def show(now: Progress) -> None:
-        at = time.monotonic()
-        ended = now.event >= now.last
-        if not state[0] and not tty:
-            state[0] = at  # a short replay says nothing
-        if at - state[0] < (0.1 if tty else 5.0) and not (ended and state[1]):
-            return
-        state[0] = at
-        state[1] = 1.0
-        text = (
-            f"replay {now.event:,}/{now.last:,}  "
-            f"{now.events_per_second:,.0f} events/s  ETA {_clock(now.eta_s)}"
-            + (f"  {now.note}" if now.note else "")
-        )
-        if tty:
-            share = now.event / now.last if now.last else 1.0
-            bar = ("#" * int(share * 30)).ljust(30, "-")
-            stream.write(f"\r\x1b[K[{bar}] {text}" + ("\n" if ended else ""))
-        else:
-            stream.write(text + "\n")
-        stream.flush()
+        bar.show(now.event, now.last, "events", now.note, now.events_per_second)
 
     return show
-
-
-def _clock(seconds: float) -> str:
-    whole = int(seconds)
-    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
 # --- replay and boot ----------------------------------------------------------
@@ -442,7 +416,7 @@ async def replay_pier(options: ReplayOptions) -> int:
         shown = None if options.json else show_progress()
         jets: dict[str, dict[str, int]] = {}
         try:
-            done, ended = await _play_through(
+            done, ended = await play_through(
                 pier, path, until, shown, options.serf_options, jets.update
             )
             if options.from_scratch and done.event == done.snapshot == last:
@@ -497,7 +471,7 @@ async def run_boot(pier: Pier) -> tuple[int, int]:
 
     :raises TreadleError: replay-crashed, serf-died, boot-failed, ...
     """
-    done, ended = await _play_through(pier, pier.layout.image, pier.log.last, None)
+    done, ended = await play_through(pier, pier.layout.image, pier.log.last, None)
     if not ended or done.snapshot != pier.log.last:
         raise TreadleError("boot-failed", "there is no snapshot of the new ship")
     # Effects of the boot are nobody's: there is nothing to be unsure of.
@@ -506,7 +480,7 @@ async def run_boot(pier: Pier) -> tuple[int, int]:
     return done.event, done.mug
 
 
-async def _play_through(
+async def play_through(
     pier: Pier,
     image: Path,
     until: int,

@@ -17,13 +17,14 @@ end in a callback from the log's thread.
 from __future__ import annotations
 
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import trio
 
 from king import failpoint
-from king.errors import PeekFailed, TreadleError
+from king.errors import LogFailed, PeekFailed, TreadleError
 from king.event import Effect
 from king.log_thread import LogThread
 from king.lord import Death, Lord, StartFailed
@@ -77,6 +78,25 @@ class World:
     """Say something to people."""
 
 
+class _Question:
+    """Whoever asked the serf, and waits."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._reply: Plea | str = ""
+        self._bell = trio.Event()
+
+    def done(self, reply: Plea | str) -> None:
+        self._reply = reply
+        self._bell.set()
+
+    async def answer(self) -> Plea:
+        await self._bell.wait()
+        if isinstance(self._reply, str):
+            raise TreadleError("serf-died", f"{self._name}: {self._reply}")
+        return self._reply
+
+
 class Spine:
     """See the module's words."""
 
@@ -91,6 +111,7 @@ class Spine:
         self.stopping = False
         self.bytes_logged = 0
         self.active = trio.Event()  # set by the first event after `calm`
+        self.saves_held = 0  # by those who need the image as it is
         self._log = log
         self._thread = thread
         self._world = world
@@ -120,26 +141,15 @@ class Spine:
 
         :raises TreadleError: serf-died, if there is no answer.
         """
-        answer: list[Plea | str] = []
-        bell = trio.Event()
+        question = self._question(name)
+        self.pipeline.ask(Ask(name, make, wants, question.done))
+        self.pump()
+        return await question.answer()
 
-        def done(reply: Plea | str) -> None:
-            answer.append(reply)
-            bell.set()
-
+    def _question(self, name: str) -> _Question:
         if self.fault is not None or self.stopping:
             raise TreadleError("serf-died", f"{name}: the ship is stopping")
-        if wants is Saved:
-            if not self.pipeline.save(done):
-                raise TreadleError("failed", "a snapshot is being saved already")
-        else:
-            self.pipeline.ask(Ask(name, make, wants, done))
-        self.pump()
-        await bell.wait()
-        (reply,) = answer
-        if isinstance(reply, str):
-            raise TreadleError("serf-died", f"{name}: {reply}")
-        return reply
+        return _Question(name)
 
     async def peek(self, sample: bytes, *, deadline_ms: int = 10_000) -> bytes:
         """See king.drivers.base.Peek."""
@@ -157,10 +167,45 @@ class Spine:
 
         :raises TreadleError: if the serf died, or one is being saved already.
         """
-        failpoint.hit("save.before")
-        reply = await self.ask("save", _unused, Saved)
-        failpoint.hit("save.after")
+        reply = await self.begin_save()()
         return reply if isinstance(reply, Saved) else None
+
+    def begin_save(self) -> Callable[[], Awaitable[Plea]]:
+        """Plan a save (of this very moment, if we are at a wall); what waits for
+        its end, and gives Saved or Bail.
+
+        :raises TreadleError: as `save`, both of them
+        """
+        failpoint.hit("save.before")
+        question = self._question("save")
+        if not self.pipeline.save(question.done):
+            raise TreadleError("failed", "a snapshot is being saved already")
+        self.pump()
+
+        async def end() -> Plea:
+            reply = await question.answer()
+            failpoint.hit("save.after")
+            return reply
+
+        return end
+
+    @asynccontextmanager
+    async def wall(self) -> AsyncIterator[None]:
+        """Within it nothing is computed, and all that was is durable and
+        released; events wait. A save that is begun here is of this moment.
+
+        :raises TreadleError: serf-died, if the ship stops
+        """
+        self._question("wall")
+        self.pipeline.held += 1
+        try:
+            while not self.pipeline.at_wall:
+                await self._progressed()
+                self._question("wall")
+            yield
+        finally:
+            self.pipeline.held -= 1
+            self._send()
 
     def interrupt(self, after_s: float = 0.0) -> bool:
         """Abort the event that runs now; False if none does, or if it has not
@@ -181,8 +226,13 @@ class Spine:
     async def drain(self) -> None:
         """Wait until all that was admitted is released (or the ship failed)."""
         while not self.pipeline.is_idle and not self.failed.is_set():
+            await self._progressed()
+
+    async def _progressed(self) -> None:
+        """Wait for the next commit, release or end; several may."""
+        if self._progress.is_set():
             self._progress = trio.Event()
-            await self._progress.wait()
+        await self._progress.wait()
 
     async def wind_down(
         self,
@@ -279,8 +329,7 @@ class Spine:
             while self.pipeline.committed < self.pipeline.computed:
                 if self.fault is not None:
                     return
-                self._progress = trio.Event()
-                await self._progress.wait()
+                await self._progressed()
             attempt += 1
             self.pipeline.restart()
             try:
@@ -414,6 +463,11 @@ class Spine:
         if free < self._log.low_water:
             self._disk_low(free)
 
+    def log_failed(self, error: LogFailed) -> None:
+        """A write to the log other than ours failed, at a wall: nothing may
+        follow it."""
+        self._stop_for(error)
+
     def _on_commit_failed(self, error: BaseException) -> None:
         """What is in the batch may or may not be durable: nobody may know."""
         if not isinstance(error, TreadleError):
@@ -515,10 +569,6 @@ class Spine:
         )
         self.pipeline.refuse("the disk is nearly full", again=True)
         self._release()
-
-
-def _unused(_: int) -> Writ:
-    raise AssertionError
 
 
 def _nothing() -> None:

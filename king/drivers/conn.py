@@ -10,6 +10,9 @@ Wires: out /k/khan/<sev> %born, /k/khan/<sev>/<conn> %done,
     [rid %fyrd args]           [rid %avow (each page goof)], [rid %bail goofs]
     [rid %urth %pack | %meld]  [rid &] at once
     [rid %urth %stop ~]        [rid &], then the ship stops (our own)
+    [rid %care verb json]      [rid %step json] while it goes on, [rid %care json]
+                               or [rid %bail code json] at its end (our own; the
+                               king's user and root only)
     anything else              [0 %bail code why], and the connection closes
 
 Requests are read as they come and answered when their answer is there. After
@@ -29,6 +32,7 @@ HELD_MAX bytes of unfinished frames.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -54,12 +58,12 @@ from king.drivers.wire import (
 from king.errors import TreadleError
 from king.event import Effect, Fact, Failure, Jam, Outcome, Ovum, Refused
 from proto import fast
-from proto.cord import cord, path_from_text, path_values, ud_text, uv_text
+from proto.cord import cord, cord_text, path_from_text, path_values, ud_text, uv_text
 from proto.errors import CueError, ProtoError
 from proto.jam import cue, jam
 from proto.noun import Cell, Noun, atom_bytes, listed
 
-__all__ = ["Limits", "RuntimeFact", "SlowRuntimeFact", "Urth", "conn"]
+__all__ = ["Care", "Limits", "RuntimeFact", "SlowRuntimeFact", "Urth", "conn"]
 
 RuntimeFact = Callable[[], Noun]
 """One of the runtime's facts, for %peel: computed when asked, at once."""
@@ -67,6 +71,11 @@ SlowRuntimeFact = Callable[[], Awaitable[Noun]]
 """One that takes a while."""
 Urth = Callable[[str], None]
 """Maintenance: "pack" or "stop". Begins it, and returns at once."""
+Care = Callable[
+    [trio.socket.SocketType, str, str, Callable[[str], None]], Awaitable[str]
+]
+"""For whoever is at the other end of a socket, carry out a verb; its arguments,
+words of progress and result are JSON. It raises TreadleError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +103,8 @@ class Limits:
     wire_knots: int = 64
     wire_bytes: int = 4096
     """Of an %ovum, as jam."""
+    care_bytes: int = 1 << 16
+    """Of a %care: verb and arguments, as jam."""
 
 
 DEFAULT: Final = Limits()
@@ -107,12 +118,13 @@ _FAULTS: Final = {
     "ovum-bad": 6,
     "urth-bad": 7,
     "khan-miss": 8,
+    "care-bad": 9,
 }
 _AXES: Final = (2, 6, 14, 30, 31, 62)
 """Of `[rid tag tar wir card]`: rid, tag, tar, wir, card, the card's tag."""
 _ARGUMENTS: Final = (7,)
 _TAGS: Final = {
-    name: jam(cord(name)) for name in ("ovum", "peek", "peel", "fyrd", "urth")
+    name: jam(cord(name)) for name in ("ovum", "peek", "peel", "fyrd", "urth", "care")
 }
 _OVUM: Final = _TAGS["ovum"]
 _NEWS_DONE: Final = jam(Cell(cord("news"), cord("done")))
@@ -121,6 +133,7 @@ _BAIL: Final = jam(cord("bail"))
 _PEEK: Final = jam(cord("peek"))
 _PEEL: Final = jam(cord("peel"))
 _AVOW: Final = jam(cord("avow"))
+_STEP: Final = jam(cord("step"))
 _PRIVILEGED: Final = jam(Cell(0, 0))
 _READ_SIZE: Final = 65536
 _TURN: Final = 64
@@ -145,6 +158,7 @@ class _Shared:
     instance: Instance
     log: Log
     urth: Urth
+    care: Care
     facts: Mapping[str, RuntimeFact]
     slow_facts: Mapping[str, SlowRuntimeFact]
     limits: Limits
@@ -313,6 +327,8 @@ class _Connection:
             await self._fyrd(rid, arguments, len(body))
         elif tag == _TAGS["urth"]:
             await self._urth(rid, arguments)
+        elif tag == _TAGS["care"]:
+            self._begin_care(rid, arguments, nursery)
         else:
             raise _Fault("tag-unknown")
 
@@ -451,6 +467,34 @@ class _Connection:
             await self._flush()
         self.shared.urth(verb)
 
+    def _begin_care(self, rid: Jam, arguments: Jam, nursery: trio.Nursery) -> None:
+        try:
+            words = read_small(arguments, self.shared.limits.care_bytes)
+            if not isinstance(words, Cell):
+                raise ValueError("an atom")
+            verb, text = cord_text(words.head), cord_text(words.tail)
+        except ValueError:
+            raise _Fault("care-bad") from None
+        self._begin(0)
+        nursery.start_soon(self._care, rid, verb, text)
+
+    async def _care(self, rid: Jam, verb: str, text: str) -> None:
+        """It ends with its connection, if not by itself."""
+        try:
+            result = await self.shared.care(
+                self.stream.socket, verb, text, partial(self._step, rid)
+            )
+            reply = fast.tuple_((rid, _TAGS["care"], jam(cord(result))))
+        except TreadleError as error:
+            why = jam(cord(json.dumps(error.as_json())))
+            reply = fast.tuple_((rid, _BAIL, jam(cord(error.code)), why))
+        self._end(0)
+        self._reply(reply)
+
+    def _step(self, rid: Jam, text: str) -> None:
+        if not self.unsent:  # a slow reader misses some
+            self._reply(fast.tuple_((rid, _STEP, jam(cord(text)))))
+
     # --- accounts and replies -------------------------------------------------
 
     def _begin(self, size: int) -> None:
@@ -547,6 +591,7 @@ async def conn(
     facts: Mapping[str, RuntimeFact],
     slow_facts: Mapping[str, SlowRuntimeFact],
     urth: Urth,
+    care: Care,
     refused: Tally = lambda why: None,
     limits: Limits = DEFAULT,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
@@ -558,7 +603,7 @@ async def conn(
     told off or dropped.
     """
     shared = _Shared(
-        inject, peek, instance, log, urth, facts, slow_facts, limits, refused
+        inject, peek, instance, log, urth, care, facts, slow_facts, limits, refused
     )
 
     def born(outcome: Outcome) -> None:

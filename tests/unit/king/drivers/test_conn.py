@@ -1,6 +1,7 @@
 """The control socket against the golden trace, strangers and storms."""
 
 import contextlib
+import json
 import os
 import random
 
@@ -9,9 +10,9 @@ import trio
 
 from king.drivers.conn import Limits, conn
 from king.drivers.newt import NewtReader, newt
-from king.errors import PeekFailed
+from king.errors import PeekFailed, TreadleError
 from king.event import Effect, Fact, Failure, Refused
-from proto.cord import cord
+from proto.cord import cord, cord_text
 from proto.jam import cue, jam
 from proto.message import Goof
 from proto.noun import Cell, noun
@@ -26,6 +27,7 @@ class Rig:
         self.world = world
         self.path = str(path)
         self.verbs = []
+        self.cares = []
         self.peeks = []
         self.peek_answer = jam(noun(0, "omen", 0, "noun", 33))
         self.slow = trio.Event()
@@ -37,6 +39,19 @@ class Rig:
         if isinstance(self.peek_answer, Exception):
             raise self.peek_answer
         return self.peek_answer
+
+    async def care(self, peer, verb, text, step):
+        assert peer.family == trio.socket.AF_UNIX
+        self.cares.append((verb, text))
+        try:
+            step('{"done": 1}')
+            await self.slow.wait()
+        except trio.Cancelled:
+            self.cares.append("cancelled")
+            raise
+        if verb == "fail":
+            raise TreadleError("care-busy", "no", "later")
+        return '{"event": 5}'
 
     async def start(self, nursery, **more):
         world = self.world
@@ -64,6 +79,7 @@ class Rig:
                 },
                 slow_facts={"/mass": slow},
                 urth=self.verbs.append,
+                care=self.care,
                 task_status=task_status,
                 **more,
             )
@@ -192,6 +208,45 @@ async def test_conn_follows_the_golden_trace(live, kit):
                 assert ovum.wire[2] == world.instance.knot
         compared += 1
     assert compared >= 35
+
+
+async def test_conn_care_tells_its_steps_and_its_end(live):
+    client = await live.client()
+    await client.say((1, "care", "save", "{}"), (2, "care", "fail", "{}"))
+    with trio.fail_after(TOO_MUCH):
+        steps = [await client.hear() for _ in range(1)]
+        live.slow.set()
+        ends = [await client.hear() for _ in range(2)]
+    assert [cord_text(step.tail.head) for step in steps] == ["step"]
+    by_rid = {end.head: end.tail for end in ends}
+    assert by_rid[1] == noun("care", '{"event": 5}')
+    assert cord_text(by_rid[2].head) == "bail"
+    assert cord_text(by_rid[2].tail.head) == "care-busy"
+    why = json.loads(cord_text(by_rid[2].tail.tail))
+    assert why["message"] == "no"
+    assert why["exit_code"] == 8
+    assert sorted(live.cares) == [("fail", "{}"), ("save", "{}")]
+
+
+@pytest.mark.parametrize("words", [("save",), (["save"], "{}"), ("save", "x" * 70000)])
+async def test_conn_care_without_sense_is_refused(live, words):
+    client = await live.client()
+    await client.say((1, "care", *words))
+    with trio.fail_after(TOO_MUCH):
+        reply = await client.hear()
+        assert cord_text(reply.tail.tail.tail) == "care-bad"
+        assert await client.hear() is None
+    assert not live.cares
+
+
+async def test_conn_care_ends_with_its_client(live):
+    client = await live.client()
+    await client.say((1, "care", "save", "{}"))
+    with trio.fail_after(TOO_MUCH):
+        await client.hear()
+        await client.stream.aclose()
+        while "cancelled" not in live.cares:
+            await trio.sleep(0.01)
 
 
 async def test_conn_born_then_live(rig, nursery, world):

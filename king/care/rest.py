@@ -1,0 +1,143 @@
+"""Care for a ship at rest: the pier opened with its locks, without a daemon.
+
+Owns: the pier's locks and log while an operation lasts; a serf only where the
+    operation asks for a state that the image has not.
+Invariants: no event is added; a log that the verb does not write is opened for
+    reading only, so that another runtime's is not touched.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import trio
+
+from king.care.ground import Progress
+from king.care.verbs import Verb
+from king.check import image_info
+from king.errors import TreadleError
+from king.log.epoch import Log
+from king.log_thread import LogThread
+from king.pier import Layout, Pier, open_pier
+from king.replay import Progress as Replaying
+from king.replay import play_through
+
+__all__ = ["RestGround", "carry_out"]
+
+T = TypeVar("T")
+
+
+class RestGround:
+    """A `ground.Ground`, of a pier whose locks we hold."""
+
+    live = False
+
+    def __init__(
+        self, pier: Pier, thread: LogThread, progress: Callable[[Progress], None]
+    ) -> None:
+        self._pier = pier
+        self._thread = thread
+        self._progress = progress
+
+    @property
+    def layout(self) -> Layout:
+        return self._pier.layout
+
+    @property
+    def ship(self) -> bytes:
+        return self._pier.ship
+
+    @property
+    def identity(self) -> bytes:
+        return self._pier.identity
+
+    async def save(self) -> int:
+        """See Ground. A serf replays what the image has not."""
+        last = self._pier.log.last
+        if await trio.to_thread.run_sync(self._image_event) == last:
+            return last
+        done, ended = await play_through(
+            self._pier, self.layout.image, last, self._replaying
+        )
+        if not ended:
+            raise KeyboardInterrupt
+        if done.snapshot != last:
+            raise TreadleError(
+                "snapshot-failed",
+                "the serf could not save a snapshot; the older ones are whole",
+                "is there room on the disk?",
+            )
+        return last
+
+    async def in_log(self, function: Callable[[Log], T], *, save: bool = False) -> T:
+        """See Ground."""
+        value = await self._thread.run(lambda: function(self._pier.log))
+        if save:
+            await self.save()
+        return value
+
+    @asynccontextmanager
+    async def hold_saves(self) -> AsyncIterator[None]:
+        """Nobody else saves here."""
+        yield
+
+    def note(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    def _image_event(self) -> int | None:
+        """Of the newest good generation; a serf verifies it before it is used."""
+        if not self.layout.image.exists():
+            return None
+        try:
+            facts = image_info(self.layout.image)
+        except TreadleError:
+            return None
+        return int(facts["event"]) if facts["good"] else None
+
+    def _replaying(self, now: Replaying) -> None:
+        note = now.note or "replaying"
+        self._progress(Progress(now.event, now.last, "events", note))
+
+
+async def carry_out(
+    root: Path,
+    verb: Verb,
+    arguments: Mapping[str, Any],
+    progress: Callable[[Progress], None],
+) -> dict[str, Any]:
+    """One verb on a ship at rest.
+
+    :raises TreadleError: whatever stands in the way
+    :raises KeyboardInterrupt: it was interrupted
+    """
+    found: dict[str, Any] = {}
+    with open_pier(root, run=False, write=verb.writes) as pier:
+        thread = LogThread()
+        try:
+            await thread.run(pier.log.settle)
+            async with trio.open_nursery() as nursery:
+                scope = await nursery.start(_cancel_on_signal)
+                with scope:
+                    ground = RestGround(pier, thread, progress)
+                    found = await verb.load()(ground, arguments, progress)
+                nursery.cancel_scope.cancel()
+        finally:
+            await thread.close()
+    if scope.cancelled_caught:
+        raise KeyboardInterrupt
+    return found
+
+
+async def _cancel_on_signal(
+    task_status: trio.TaskStatus[trio.CancelScope],
+) -> None:
+    scope = trio.CancelScope()
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        task_status.started(scope)
+        async for _ in signals:
+            scope.cancel()

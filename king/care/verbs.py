@@ -1,0 +1,156 @@
+"""The verbs: names, arguments, and what people read at the end.
+
+What it is: the one table that the command line, the control socket and the
+    two grounds go by. An entry here is all that a new operation needs.
+Invariants: arguments are plain JSON values, checked by the same rules on the
+    command line and, once more, in the daemon, which takes them from a socket.
+Limits: the socket's, on the size of a request. Operations are imported when
+    they are needed: the table is read by every command.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from importlib import import_module
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from king.errors import TreadleError
+
+if TYPE_CHECKING:
+    from king.care.ground import Operation
+
+__all__ = ["VERBS", "Argument", "Kind", "Verb", "read_arguments"]
+
+_PATH_MAX = 4096
+_WORD_MAX = 4096
+
+
+class Kind(Enum):
+    """What an argument's value may be."""
+
+    PATH = "an absolute path"
+    """The command line completes a relative one; from a socket it is refused:
+    it would mean another place there."""
+    NUMBER = "a number from 0 on"
+    FLAG = "true or false"
+    WORD = "a text"
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """`name` is as on the command line: `DEST`, or `--keep`."""
+
+    name: str
+    kind: Kind
+    help: str
+    default: Any = None
+    """None: it may be left out only if it is an option, and is not there then."""
+
+    @property
+    def key(self) -> str:
+        """Its name in the mapping that an operation is given."""
+        return self.name.lstrip("-").lower().replace("-", "_")
+
+    @property
+    def is_option(self) -> bool:
+        return self.name.startswith("-")
+
+    def check(self, value: object) -> None:
+        """:raises ValueError: why it will not do"""
+        good = False
+        match self.kind:
+            case Kind.PATH:
+                good = (
+                    isinstance(value, str)
+                    and "\0" not in value
+                    and len(value.encode(errors="surrogateescape")) <= _PATH_MAX
+                    and PurePosixPath(value).is_absolute()
+                )
+            case Kind.NUMBER:
+                good = (
+                    isinstance(value, int)
+                    and not isinstance(value, bool)
+                    and 0 <= value < 1 << 63
+                )
+            case Kind.FLAG:
+                good = isinstance(value, bool)
+            case Kind.WORD:
+                good = isinstance(value, str) and len(value) <= _WORD_MAX
+        if not good:
+            raise ValueError(f"{self.name} is not {self.kind.value}")
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """An operation. It is the function of this name in king/care/NAME.py."""
+
+    name: str
+    help: str
+    show: Callable[[Mapping[str, Any]], str]
+    """The result for people; several lines, if it must."""
+    arguments: tuple[Argument, ...] = ()
+    writes: bool = False
+    """It writes to the log: at rest, that is opened for writing."""
+
+    def load(self) -> Operation:
+        operation: Operation = getattr(
+            import_module(f"king.care.{self.name}"), self.name
+        )
+        return operation
+
+    def check(self, given: Mapping[str, object]) -> dict[str, Any]:
+        """The arguments, complete.
+
+        :raises TreadleError: usage
+        """
+        known = {argument.key: argument for argument in self.arguments}
+        try:
+            for key in given:
+                if key not in known:
+                    raise ValueError(f"it knows no {key!r}")
+            checked: dict[str, Any] = {}
+            for key, argument in known.items():
+                value = given.get(key, argument.default)
+                if value is None and not argument.is_option:
+                    raise ValueError(f"{argument.name} is missing")
+                if value is not None:
+                    argument.check(value)
+                checked[key] = value
+        except ValueError as error:
+            raise TreadleError(
+                "usage", f"{self.name}: {error}", f"treadle {self.name} --help"
+            ) from error
+        return checked
+
+
+VERBS: dict[str, Verb] = {
+    verb.name: verb
+    for verb in (
+        Verb(
+            "save",
+            "make the state as it now is durable in the image",
+            lambda found: f"event {found['event']:,} is in the image",
+        ),
+    )
+}
+
+
+def read_arguments(name: str, text: str) -> tuple[Verb, dict[str, Any]]:
+    """A verb and its arguments, from someone who is not believed.
+
+    :raises TreadleError: usage
+    """
+    verb = VERBS.get(name)
+    if verb is None:
+        raise TreadleError("usage", f"there is no care by the name of {name[:40]!r}")
+    try:
+        given = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise TreadleError("usage", f"{name}: its arguments are no JSON") from error
+    if not isinstance(given, dict):
+        raise TreadleError("usage", f"{name}: its arguments are no JSON object")
+    return verb, verb.check(given)
