@@ -183,6 +183,27 @@ WORDS: dict[str, Words] = {
         "what it said was written.",
         "Install treadle again; test the machine's memory.",
     ),
+    "image-damaged": Words(
+        "A generation of the snapshot was not copied: bytes of it are not what was "
+        "saved. Nothing was left where the copy should have been.",
+        "The disk gives back other bytes than were written: it is failing, or "
+        "somebody wrote into the file.",
+        "`treadle check` names what is damaged; look at the disk's own health "
+        "(smartctl, dmesg). A ship that is restarted falls back to an older "
+        "generation or replays its log.",
+    ),
+    "image-overwritten": Words(
+        "A generation of the snapshot was overwritten while it was being copied. "
+        "Nothing was left where the copy should have been.",
+        "The ship saved several times meanwhile, and uses the room of old "
+        "generations again.",
+        "Try again; through the ship's own commands saves wait for the copy.",
+    ),
+    "image-event-missing": Words(
+        "The snapshot holds no generation of the event that was asked for.",
+        "Only the last few are kept, and those that are pinned.",
+        "The message lists those that are there; `newest` takes the last.",
+    ),
     "replay-diverged": Words(
         "Replay came to another state than the one that was logged.",
         "The event did not compute the same twice: a defect of a runtime, this one or "

@@ -10,6 +10,7 @@
 
 #include "collect.h"
 #include "confine.h"
+#include "image_copy.h"
 #include "jet.h"
 #include "kernel.h"
 #include "memo.h"
@@ -377,6 +378,18 @@ int nk_serf_is_rotten(nk_serf *serf, char *message) {
     return nk_image_verify_status(serf->image, message) == NK_VERIFY_BAD;
 }
 
+static void describe_image(const struct nk_image_info *info,
+                           struct nk_checked *checked) {
+    checked->good = info->good;
+    checked->generation = info->generation;
+    checked->event = info->event;
+    checked->mug = info->mug;
+    checked->pages = info->pages;
+    checked->slots = info->slots;
+    memcpy(checked->ship, info->identity.ship, sizeof checked->ship);
+    memcpy(checked->log, info->identity.log, sizeof checked->log);
+}
+
 static int look_at_image(const char *path, bool whole, struct nk_checked *checked) {
     struct nk_image *image = NULL;
     struct nk_image_info info = {0};
@@ -389,14 +402,7 @@ static int look_at_image(const char *path, bool whole, struct nk_checked *checke
         nk_image_newest(image, &info, &checked->generations);
     }
     nk_image_close(image);
-    checked->good = info.good;
-    checked->generation = info.generation;
-    checked->event = info.event;
-    checked->mug = info.mug;
-    checked->pages = info.pages;
-    checked->slots = info.slots;
-    memcpy(checked->ship, info.identity.ship, sizeof checked->ship);
-    memcpy(checked->log, info.identity.log, sizeof checked->log);
+    describe_image(&info, checked);
     return (int)status;
 }
 
@@ -406,6 +412,35 @@ int nk_check_image(const char *path, struct nk_checked *checked) {
 
 int nk_image_facts(const char *path, struct nk_checked *checked) {
     return look_at_image(path, false, checked);
+}
+
+int nk_copy_begin(const char *source, uint64_t event, int to, nk_image_copy **copy,
+                  struct nk_checked *what) {
+    struct nk_image_info info;
+    memset(what, 0, sizeof *what);
+    nk_status status = nk_image_copy_begin(source, event, to, copy, &info);
+    describe_image(&info, what);
+    say(what->message, info.message);
+    return (int)status;
+}
+
+int nk_copy_step(nk_image_copy *copy, struct nk_copied *copied, char *message) {
+    struct nk_copy_state state;
+    nk_status status = nk_image_copy_step(copy, &state, message);
+    *copied = (struct nk_copied){
+        .done = state.phase == NK_COPY_DONE,
+        .verifying = state.phase == NK_COPY_VERIFY,
+        .overwritten = state.overwritten,
+        .bytes_done = state.done,
+        .bytes_total = state.total,
+        .pages = state.pages,
+        .bytes = state.bytes,
+    };
+    return (int)status;
+}
+
+void nk_copy_end(nk_image_copy *copy) {
+    nk_image_copy_end(copy);
 }
 
 /* --- upkeep ------------------------------------------------------------------- */

@@ -115,6 +115,26 @@ int nk_check_image(const char *path, struct nk_checked *checked);
  * superblocks only, so what they promise may be rotten. */
 int nk_image_facts(const char *path, struct nk_checked *checked);
 
+/* A verified copy of one generation, in steps: image_copy.h. The newest has
+ * the event UINT64_MAX. [to]: an empty file. After a failure there is only the
+ * message; end it in any case. */
+typedef struct nk_image_copy nk_image_copy;
+
+struct nk_copied {
+    uint32_t done;        /* nothing is left to do */
+    uint32_t verifying;   /* all is written, and being read again */
+    uint32_t overwritten; /* why it failed: saves went on */
+    uint64_t bytes_done;
+    uint64_t bytes_total; /* written, and read again */
+    uint64_t pages;
+    uint64_t bytes; /* of the file */
+};
+
+int nk_copy_begin(const char *source, uint64_t event, int to, nk_image_copy **copy,
+                  struct nk_checked *what);
+int nk_copy_step(nk_image_copy *copy, struct nk_copied *copied, char *message);
+void nk_copy_end(nk_image_copy *copy);
+
 /* --- events --- */
 
 /* Work on job records in order, until all are done, [budget_us] is spent or

@@ -24,7 +24,7 @@ static bool is_zero(const void *bytes, size_t size) {
     return true;
 }
 
-static nk_status read_ring(struct nk_image *image, char message[256]) {
+nk_status nk_image_read_ring(struct nk_image *image, char message[256]) {
     int64_t got = read_at(image->fd, image->supers, sizeof image->supers, 0);
     if (got < 0) {
         say(message, "image: cannot read superblocks: %s", strerror(errno));
@@ -69,40 +69,53 @@ static bool sync_folder(const char *path) {
     return failed == 0;
 }
 
-nk_status nk_image_open(const char *path, bool read_only, struct nk_image **out,
-                        char message[256]) {
+nk_status nk_image_attach(int fd, bool read_only, struct nk_image **out,
+                          char message[256]) {
     struct nk_image *image = zeroed(1, sizeof *image);
     nk_status status = NK_IO;
     struct stat stat;
-    int flags = read_only ? O_RDONLY : O_RDWR | O_CREAT;
     message[0] = 0;
     *out = NULL;
     image->read_only = read_only;
+    image->fd = fd;
     atomic_init(&image->verify, NK_VERIFY_GOOD);
     atomic_init(&image->stop, false);
-    image->fd = open(path, flags | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (image->fd < 0 || fstat(image->fd, &stat) != 0) {
+    if (fstat(fd, &stat) != 0) {
         say(message, "image: cannot open: %s", strerror(errno));
-        goto done;
-    }
-    if (!S_ISREG(stat.st_mode)) {
+    } else if (!S_ISREG(stat.st_mode)) {
         say(message, "image: not a regular file");
         status = NK_BAD;
-        goto done;
+    } else {
+        image->slot_count = (uint64_t)stat.st_size / SLOT_SIZE;
+        if (image->slot_count > UINT32_MAX) image->slot_count = UINT32_MAX;
+        status = nk_image_read_ring(image, message);
     }
-    if (stat.st_size == 0 && !read_only && !sync_folder(path)) {
+    if (status == NK_OK) {
+        *out = image;
+    } else {
+        close(fd);
+        free(image);
+    }
+    return status;
+}
+
+nk_status nk_image_open(const char *path, bool read_only, struct nk_image **out,
+                        char message[256]) {
+    int flags = read_only ? O_RDONLY : O_RDWR | O_CREAT;
+    int fd = open(path, flags | O_CLOEXEC | O_NOFOLLOW, 0600);
+    *out = NULL;
+    if (fd < 0) {
+        say(message, "image: cannot open: %s", strerror(errno));
+        return NK_IO;
+    }
+    nk_status status = nk_image_attach(fd, read_only, out, message);
+    if (status == NK_OK && !read_only && (*out)->slot_count == 0 &&
+        !sync_folder(path)) {
         say(message, "image: cannot sync its folder: %s", strerror(errno));
-        goto done;
+        nk_image_close(*out);
+        *out = NULL;
+        status = NK_IO;
     }
-    image->slot_count = (uint64_t)stat.st_size / SLOT_SIZE;
-    if (image->slot_count > UINT32_MAX) image->slot_count = UINT32_MAX;
-    status = read_ring(image, message);
-    if (status != NK_OK) goto done;
-    *out = image;
-    return NK_OK;
-done:
-    if (image->fd >= 0) close(image->fd);
-    free(image);
     return status;
 }
 
@@ -266,43 +279,67 @@ failed:
     return status;
 }
 
+/* --- Comparing pages with their checksums -------------------------------- */
+
+void nk_image_scan_open(struct scan *scan, const struct generation *g) {
+    scan->g = g;
+    scan->page_of = zeroed(g->used.count, sizeof *scan->page_of);
+    scan->buffer = zeroed(BATCH_PAGES, SLOT_SIZE);
+    scan->slot = RING_COUNT;
+    scan->pages = 0;
+    for (uint64_t p = 0; p < g->page_count; p++) {
+        if (g->slots[p] != 0) scan->page_of[g->slots[p]] = (uint32_t)p + 1;
+    }
+}
+
+void nk_image_scan_close(struct scan *scan) {
+    free(scan->page_of);
+    free(scan->buffer);
+    memset(scan, 0, sizeof *scan);
+}
+
+bool nk_image_scan_ended(struct scan *scan) {
+    uint64_t end = scan->g->used.count;
+    while (scan->slot < end && scan->page_of[scan->slot] == 0)
+        scan->slot++;
+    return scan->slot >= end;
+}
+
+nk_status nk_image_scan_step(const struct nk_image *image, struct scan *scan,
+                             char message[256]) {
+    uint64_t slot = scan->slot, n = 0;
+    while (n < BATCH_PAGES && slot + n < scan->g->used.count && scan->page_of[slot + n])
+        n++;
+    if (!read_slots(image->fd, scan->buffer, slot, n)) {
+        say(message, "generation %llu: page %u in slot %llu or after it: %s",
+            (unsigned long long)scan->g->number, scan->page_of[slot] - 1,
+            (unsigned long long)slot, strerror(errno));
+        return NK_IO;
+    }
+    for (uint64_t k = 0; k < n; k++) {
+        uint32_t page = scan->page_of[slot + k] - 1;
+        if (sum_equal(sum_of(scan->buffer + k * SLOT_SIZE), scan->g->sums[page]))
+            continue;
+        say(message, "generation %llu: page %u in slot %llu is damaged",
+            (unsigned long long)scan->g->number, page, (unsigned long long)(slot + k));
+        return NK_BAD;
+    }
+    scan->slot += n;
+    scan->pages += n;
+    return NK_OK;
+}
+
 /* Read every data page of [g] in the order of the file. */
 static nk_status generation_verify(struct nk_image *image, const struct generation *g,
                                    char message[256]) {
-    uint32_t *page_of = zeroed(g->used.count, sizeof *page_of); /* 1 + page */
-    char *buffer = zeroed(BATCH_PAGES, SLOT_SIZE);
-    nk_status status = NK_BAD;
-    for (uint64_t p = 0; p < g->page_count; p++) {
-        if (g->slots[p] != 0) page_of[g->slots[p]] = (uint32_t)p + 1;
+    struct scan scan;
+    nk_status status = NK_OK;
+    nk_image_scan_open(&scan, g);
+    while (status == NK_OK && !nk_image_scan_ended(&scan) &&
+           !atomic_load_explicit(&image->stop, memory_order_relaxed)) {
+        status = nk_image_scan_step(image, &scan, message);
     }
-    for (uint64_t slot = RING_COUNT; slot < g->used.count;) {
-        uint64_t n = 0;
-        if (atomic_load_explicit(&image->stop, memory_order_relaxed)) break;
-        while (n < BATCH_PAGES && slot + n < g->used.count && page_of[slot + n])
-            n++;
-        if (n == 0) {
-            slot++;
-            continue;
-        }
-        if (!read_slots(image->fd, buffer, slot, n)) {
-            say(message, "generation %llu: page %u in slot %llu or after it: %s",
-                (unsigned long long)g->number, page_of[slot] - 1,
-                (unsigned long long)slot, strerror(errno));
-            status = NK_IO;
-            goto done;
-        }
-        for (uint64_t k = 0; k < n; k++, slot++) {
-            uint32_t page = page_of[slot] - 1;
-            if (sum_equal(sum_of(buffer + k * SLOT_SIZE), g->sums[page])) continue;
-            say(message, "generation %llu: page %u in slot %llu is damaged",
-                (unsigned long long)g->number, page, (unsigned long long)slot);
-            goto done;
-        }
-    }
-    status = NK_OK;
-done:
-    free(buffer);
-    free(page_of);
+    nk_image_scan_close(&scan);
     return status;
 }
 
@@ -448,8 +485,8 @@ static void empty_home(struct nk_image *image, struct nk_home *home, uint64_t pa
     image->shown_count = 0;
 }
 
-static void describe(const struct nk_image *image, const struct super *super,
-                     struct nk_image_info *info) {
+void nk_image_describe(const struct nk_image *image, const struct super *super,
+                       struct nk_image_info *info) {
     info->good = 1;
     info->generation = super->generation;
     info->event = super->event;
@@ -527,7 +564,7 @@ nk_status nk_image_load(struct nk_image *image, struct nk_home *home,
             status = try_load(image, home, super, verify, message);
         }
         if (status == NK_OK) {
-            describe(image, super, info);
+            nk_image_describe(image, super, info);
             return NK_OK;
         }
         /* The newest refusal is the one worth telling. What is older than a
@@ -612,7 +649,7 @@ void nk_image_newest(const struct nk_image *image, struct nk_image_info *newest,
     unsigned order[RING_COUNT], count = nk_image_ring_order(image, order);
     memset(newest, 0, sizeof *newest);
     newest->slots = image->slot_count;
-    if (count != 0) describe(image, &image->supers[order[0]], newest);
+    if (count != 0) nk_image_describe(image, &image->supers[order[0]], newest);
     *superblocks = count;
 }
 
@@ -632,7 +669,7 @@ nk_status nk_image_check(struct nk_image *image, struct nk_image_info *newest,
         if (found == NK_OK) found = generation_verify(image, &g, fault);
         generation_free(&g);
         if (found == NK_OK) {
-            if (!newest->good) describe(image, super, newest);
+            if (!newest->good) nk_image_describe(image, super, newest);
             *generations += 1;
         } else if (i < 2 && status == NK_OK) {
             memcpy(message, fault, sizeof fault);

@@ -316,6 +316,38 @@ static inline void clear_dirty(struct nk_home *home, uint64_t page_count) {
     home->dirty_count = 0;
 }
 
+/* A pass over the data pages of a generation, in the order of the file. */
+struct scan {
+    const struct generation *g;
+    uint32_t *page_of; /* by slot: 1 + page */
+    char *buffer;
+    uint64_t slot;  /* the next */
+    uint64_t pages; /* compared so far */
+};
+void nk_image_scan_open(struct scan *scan, const struct generation *g);
+void nk_image_scan_close(struct scan *scan);
+/* Nothing is left; else the next step has something to read. */
+bool nk_image_scan_ended(struct scan *scan);
+/* Neighbouring slots, BATCH_PAGES at most. NK_BAD, NK_IO: [message] names the
+ * page. */
+nk_status nk_image_scan_step(const struct nk_image *image, struct scan *scan,
+                             char message[256]);
+
+/* As nk_image_open, of a descriptor, which is closed where that fails. */
+nk_status nk_image_attach(int fd, bool read_only, struct nk_image **image,
+                          char message[256]);
+
+/* What a superblock says. */
+void nk_image_describe(const struct nk_image *image, const struct super *super,
+                       struct nk_image_info *info);
+
+/* Read the superblocks again. */
+nk_status nk_image_read_ring(struct nk_image *image, char message[256]);
+
+/* The slot of a directory, from what [g] knows of its tables. */
+void nk_image_make_directory(const struct generation *g, uint64_t index,
+                             struct directory *directory);
+
 /* End a save, whatever came of it. */
 void nk_image_save_abandon(struct nk_image *image);
 

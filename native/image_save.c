@@ -396,8 +396,8 @@ static void make_table(const struct generation *g, uint64_t index,
     }
 }
 
-static void make_directory(const struct generation *g, uint64_t index,
-                           struct directory *directory) {
+void nk_image_make_directory(const struct generation *g, uint64_t index,
+                             struct directory *directory) {
     uint64_t first = index * REFS_PER_DIRECTORY, count = g->table_count - first;
     if (count > REFS_PER_DIRECTORY) count = REFS_PER_DIRECTORY;
     memset(directory, 0, SLOT_SIZE);
@@ -424,7 +424,7 @@ static nk_status write_tables(struct nk_image *image, const struct nk_freeze *fr
             if (freeze != NULL) {
                 make_table(g, index, freeze, slot);
             } else {
-                make_directory(g, index, slot);
+                nk_image_make_directory(g, index, slot);
             }
             refs[index] = (struct ref){slots[i + n], 0, sum_of(slot)};
         }

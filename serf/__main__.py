@@ -3,7 +3,7 @@
     serf --read FD --write FD --image PATH --ship HEX --log HEX --event-max N
          [--interrupt FD] [--lock FD] [--verify] [--record FILE]
          [--home-size BYTES] [--nursery-size BYTES] [--jet-check] [--no-jets]
-    serf noun|nock|jets|check-image|image-info ...   tools; see serf/tool.py
+    serf noun|nock|jets|check-image|image-info|image-copy ...   see serf/tool.py
     serf hoon ...                                    see serf/hoon.py
     serf lab                                         see serf/lab.py
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-_TOOLS = ("noun", "nock", "check-image", "image-info", "jets")
+_TOOLS = ("noun", "nock", "check-image", "image-info", "image-copy", "jets")
 _IDENTITY_SIZE = 16
 
 

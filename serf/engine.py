@@ -10,6 +10,8 @@ milliseconds.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator, Sequence
 from struct import Struct
 from typing import Any, NamedTuple
@@ -34,10 +36,12 @@ from serf.errors import ImageUnusable, NoMemory, Unconfined
 __all__ = [
     "Arm",
     "CheckedImage",
+    "CopyFailed",
     "Crashed",
     "Engine",
     "Evaluated",
     "Failed",
+    "ImageCopy",
     "Loaded",
     "NotJam",
     "NounFacts",
@@ -50,7 +54,6 @@ __all__ = [
 HOME_SIZE = 16 << 30
 NURSERY_SIZE = 2 << 30
 _WORK_BUDGET_US = 10_000
-_STATUS_BAD = 8
 _UINT64_MAX = (1 << 64) - 1
 _BARE = _UINT64_MAX
 """The priority of a clue that has none; see native/api.h."""
@@ -496,7 +499,7 @@ class Engine:
         status = lib.nk_serf_nock(
             self._serf, jam, len(jam), jets, nanoseconds, mug, why
         )
-        if status == _STATUS_BAD or (status and why[0] != ffi.NULL and _text(why[0])):
+        if _is_bad(status) or (status and why[0] != ffi.NULL and _text(why[0])):
             self._check(status, why)
         wall, thread = nanoseconds[0] / 1e9, nanoseconds[1] / 1e9
         if status:
@@ -526,6 +529,72 @@ class Engine:
         return _read_goofs(self._out(), 0, count)[0]
 
 
+class CopyFailed(Exception):
+    """A copy that was not made; `code` is one of king/errors.py."""
+
+    def __init__(self, code: str, why: str) -> None:
+        super().__init__(why)
+        self.code = code
+
+
+class ImageCopy:
+    """One generation of an image on its way to the empty file `to`.
+
+    :raises CopyFailed: of each method: image-damaged, image-overwritten,
+        image-event-missing, disk-full, disk-error
+    """
+
+    def __init__(self, source: str, event: int, to: int) -> None:
+        self._state = ffi.new("struct nk_copied *")
+        self._message = ffi.new("char[256]")
+        self._source = source
+        what = ffi.new("struct nk_checked *")
+        copy = ffi.new("nk_image_copy **")
+        status = lib.nk_copy_begin(source.encode(), event, to, copy, what)
+        if status:
+            lacks = _is_bad(status) and not what.good
+            code = "image-event-missing" if lacks else ""
+            raise self._fault(code, status, _text(what.message))
+        self._copy = ffi.gc(copy[0], lib.nk_copy_end)
+        self.what = _checked(what, "")
+
+    def step(self) -> bool:
+        """Some MiB more; is all of it written, read again and good?"""
+        status = lib.nk_copy_step(self._copy, self._state, self._message)
+        if status:
+            code = "image-overwritten" if self._state.overwritten else ""
+            raise self._fault(code, status, _text(self._message))
+        return bool(self._state.done)
+
+    @property
+    def verifying(self) -> bool:
+        return bool(self._state.verifying)
+
+    @property
+    def done(self) -> int:
+        return int(self._state.bytes_done)
+
+    @property
+    def total(self) -> int:
+        return int(self._state.bytes_total)
+
+    @property
+    def pages(self) -> int:
+        return int(self._state.pages)
+
+    @property
+    def bytes(self) -> int:
+        return int(self._state.bytes)
+
+    def _fault(self, code: str, status: int, why: str) -> CopyFailed:
+        if not code and _is_bad(status):
+            code = "image-damaged"
+        elif not code:
+            full = os.strerror(errno.ENOSPC) in why
+            code = "disk-full" if full else "disk-error"
+        return CopyFailed(code, f"{self._source}: {why}")
+
+
 def check_image(path: str) -> CheckedImage:
     """Verify every generation of an image file."""
     return _look_at_image(lib.nk_check_image, path)
@@ -543,8 +612,12 @@ def _look_at_image(look: Any, path: str) -> CheckedImage:
     message = _text(checked.message)
     if status and not message:
         message = _text(lib.nk_serf_mote(status))
+    return _checked(checked, message if status else "")
+
+
+def _checked(checked: Any, fault: str) -> CheckedImage:
     return CheckedImage(
-        fault=message if status else "",
+        fault=fault,
         good=bool(checked.good),
         generations=checked.generations,
         generation=checked.generation,
@@ -555,6 +628,11 @@ def _look_at_image(look: Any, path: str) -> CheckedImage:
         ship=bytes(ffi.buffer(checked.ship)),
         log=bytes(ffi.buffer(checked.log)),
     )
+
+
+def _is_bad(status: int) -> bool:
+    """Malformed input, as opposed to what the system or a limit refused."""
+    return _text(lib.nk_serf_mote(status)) == "bad"
 
 
 def _text(raw: Any) -> str:

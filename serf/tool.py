@@ -7,6 +7,7 @@
     jets [--json]                   every arm that the machine knows
     check-image PATH [--json]       reads and verifies all of it
     image-info PATH [--json]        reads its superblocks only
+    image-copy SOURCE EVENT|newest DEST [--json]    see serf/copy.py
 
 With `-`, JSON lines come on stdin (`jam`, or `in`, in hex) and each is
 answered by a line; a bad line is answered by an `error` and the next is read.
@@ -34,6 +35,7 @@ from proto.errors import ProtoError
 from proto.jam import cue
 from proto.noun import Cell, items
 from proto.text import render
+from serf.copy import NEWEST, run_copy
 from serf.engine import (
     CheckedImage,
     Crashed,
@@ -82,6 +84,7 @@ def run(args: list[str]) -> int:
         "jets": {"--json"},
         "check-image": {"--json"},
         "image-info": {"--json"},
+        "image-copy": {"--json"},
     }[name]
     out = _value(rest, "--out")
     profile = _value(rest, "--profile")
@@ -93,6 +96,8 @@ def run(args: list[str]) -> int:
         if paths:
             raise Usage("jets: takes no file")
         return _jets("--json" in flags)
+    if name == "image-copy":
+        return _image_copy(paths, "--json" in flags)
     if len(paths) != 1:
         raise Usage(f"{name}: one file is needed, or - for JSON lines")
     try:
@@ -441,3 +446,15 @@ def _check_image(path: str, as_json: bool) -> int:
             f" {checked.event}, mug {checked.mug:08x}, {checked.pages} pages: good"
         )
     return 1 if checked.fault else 0
+
+
+def _image_copy(words: list[str], as_json: bool) -> int:
+    if len(words) != 3:
+        raise Usage("image-copy: takes SOURCE EVENT|newest DEST")
+    source, event, target = words
+    number = NEWEST
+    if event != "newest":
+        number = int(event) if event.isascii() and event.isdigit() else NEWEST
+        if number >= NEWEST:
+            raise Usage(f"image-copy: {event!r} is no event number, nor `newest`")
+    return run_copy(source, number, target, as_json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -9,7 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import trio
 
+from king.errors import TreadleError
+from king.image_copy import copy_image
 from proto.jam import cue, jam
 from proto.message import Play, Save, Saved
 from proto.mug import mug
@@ -233,6 +237,81 @@ def test_image_info_reads_the_superblocks_only(tmp_path: Path) -> None:
     image.write_bytes(b"nonsense" * 8192)
     row = json.loads(tool("image-info", image, "--json").stdout)
     assert row["good"] is False
+
+
+def saved_image(image: Path) -> None:
+    with SerfProcess(image) as serf:
+        serf.ripe()
+        serf.ask(Play(1, 1, 1, (boot_row(core(((1, 0), COUNT), 3)),)))
+        assert isinstance(serf.ask(Save(2, 1)), Saved)
+
+
+def test_image_copy_makes_a_whole_image(tmp_path: Path) -> None:
+    image, target = tmp_path / "image", tmp_path / "copy"
+    saved_image(image)
+    done = tool("image-copy", image, "1", target, "--json")
+    assert done.returncode == 0, done.stderr
+    *steps, made = map(json.loads, done.stdout.splitlines())
+    assert {step["step"] for step in steps} <= {"copy", "verify"}
+    assert all(step["done"] <= step["total"] for step in steps)
+    before, after = (
+        json.loads(tool("check-image", path, "--json").stdout)
+        for path in (image, target)
+    )
+    for name in ("good", "event", "mug", "generation", "ship", "log", "pages"):
+        assert before[name] == after[name]
+    assert made["bytes"] == target.stat().st_size == 16384 * after["slots"]
+    assert (made["event"], made["mug"]) == (1, before["mug"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "image"]
+    with SerfProcess(target) as serf:
+        assert serf.ripe().event == 1
+
+
+def test_image_copy_refuses_and_leaves_nothing(tmp_path: Path) -> None:
+    image, target = tmp_path / "image", tmp_path / "copy"
+    saved_image(image)
+    part = tmp_path / "copy.part"
+    part.write_bytes(b"of a copy that was killed")
+    done = tool("image-copy", image, "7", target, "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["error"] == "image-event-missing"
+    assert done.stderr.endswith(
+        f"{image}: there is no generation of event 7, but of 1\n"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["image"]
+    with part.open("wb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        done = tool("image-copy", image, "newest", target)
+        assert "is being made by another process" in done.stderr
+    assert part.exists()
+    data = bytearray(image.read_bytes())
+    data[data.rindex(bytes([1]))] ^= 0x80
+    image.write_bytes(data)
+    done = tool("image-copy", image, "newest", target, "--json")
+    assert json.loads(done.stdout)["error"] == "image-damaged"
+    target.write_bytes(b"mine")
+    done = tool("image-copy", image, "newest", target)
+    assert (done.returncode, target.read_bytes()) == (1, b"mine")
+    assert done.stderr == f"image-copy: file-bad: {target}: exists already\n"
+    for words in ([image], [image, "-1", target], [image, str(1 << 64), target]):
+        assert tool("image-copy", *words).returncode == 64
+
+
+def test_the_king_copies_an_image(tmp_path: Path) -> None:
+    image, target = tmp_path / "image", tmp_path / "copy"
+    saved_image(image)
+    made = trio.run(copy_image, image, None, target)
+    assert (made["event"], made["file"]) == (1, str(target))
+    with pytest.raises(TreadleError) as caught:
+        trio.run(copy_image, image, 4, tmp_path / "other")
+    assert caught.value.code == "image-event-missing"
+
+    async def cancelled() -> None:
+        with trio.move_on_after(0.05):
+            await copy_image(image, None, tmp_path / "other")
+
+    trio.run(cancelled)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "image"]
 
 
 DEC = (8, (1, 0), 8, (1, 6, (5, (0, 7), 4, 0, 6), (0, 6), 9, 2, 10, (6, 4, 0, 6), 0, 1))

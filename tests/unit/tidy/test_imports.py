@@ -33,7 +33,7 @@ LAYERS = [
         "listing",
         "stub",
     },
-    {"image", "image_inside", "image_save", "watch", "confine"},
+    {"image", "image_inside", "image_save", "image_copy", "watch", "confine"},
     {"home", "home_inside", "collect", "freeze"},
     {"survey"},
     {"jam", "mug", "hash", "atom"},
