@@ -3,27 +3,34 @@
 Owns: `.urb/log/` and what lies beneath it.
 Invariants: the newest complete epoch is the live one and the only one that is
     written; an epoch without its version file does not exist; epochs follow
-    each other without hole or overlap; nothing here deletes anything. An
-    unfinished epoch is left out only if it holds no event.
+    each other without hole or overlap. Opening deletes nothing. An unfinished
+    epoch is left out only if it holds no event. An epoch comes and goes by one
+    rename: the directory of a new one is whole and durable before it has its
+    name, and one that is taken away is no epoch any more before a file of it
+    is deleted.
 Limits: one writer, holding the pier's locks.
 
 Epoch `0i<N>` holds the events after N. It has an LMDB environment (`store`),
-`epoc.txt` (version of its layout) and `vere.txt` (the runtime that made it).
-The top directory holds META alone; only logs of format 1 have their events
-there, and those we read but do not continue.
+`epoc.txt` (version of its layout) and `vere.txt` (the runtime that made it);
+of ours, beside these, the hash chain (`chain`), and the state at its start with
+what is known of it (king/epochs.py). The top directory holds META alone; only
+logs of format 1 have their events there, and those we read but do not continue.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import shutil
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from king.disk import sync_directory, write_durably
+from king.disk import explain_disk, sync_directory, write_durably
 from king.errors import TreadleError
+from king.log.chain import CHAIN_FILE, NO_LINK, Chain, create_chain, read_chain
 from king.log.store import (
     BYTES_MAX,
     FORMAT,
@@ -43,10 +50,16 @@ __all__ = [
     "create_log",
     "find_epochs",
     "open_log",
+    "prepare_epoch",
+    "sweep",
 ]
 
 EPOCH_VERSION = 2
 """`epoc.txt`: 1 has north.bin and south.bin, 2 has image.bin."""
+
+_NEXT = "next"
+_CHOPPED = "chopped-"
+"""Names that are no epoch's, to us or to Vere."""
 
 _EPOCH_NAME = re.compile(r"0i(0|[1-9][0-9]{0,18})\Z")
 
@@ -59,6 +72,10 @@ class Epoch:
     path: Path
     version: int
     runtime: str
+
+    @property
+    def chain_path(self) -> Path:
+        return self.path / CHAIN_FILE
 
 
 def find_epochs(log_dir: Path) -> tuple[list[Epoch], list[str]]:
@@ -137,16 +154,60 @@ def create_log(
         store.append(1, rows)
     finally:
         store.close()
+    _write_versions(epoch, runtime)
+    sync_directory(log_dir)
+
+
+def _write_versions(epoch: Path, runtime: str) -> None:
     write_durably(epoch / "vere.txt", runtime.encode("ascii"))
     write_durably(epoch / "epoc.txt", str(EPOCH_VERSION).encode())
-    sync_directory(log_dir)
+
+
+def prepare_epoch(
+    log_dir: Path, meta: Meta, runtime: str, *, map_size: int = MAP_SIZE_MAX
+) -> Path:
+    """The directory of a next epoch, whole and durable but for its name. What an
+    earlier call left is made anew.
+
+    :raises TreadleError: disk-full, disk-error, log-failed; nothing has changed
+    """
+    path = log_dir / _NEXT
+    try:
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir(mode=0o700)
+        create_store(path, meta, map_size=map_size)
+        _write_versions(path, runtime)
+    except (OSError, TreadleError) as error:
+        shutil.rmtree(path, ignore_errors=True)
+        if isinstance(error, TreadleError):
+            raise TreadleError(error.code, error.message, error.hint) from error
+        raise explain_disk(error, log_dir, "making an epoch") from error
+    return path
+
+
+def sweep(log_dir: Path) -> list[str]:
+    """Delete what is left of chopped epochs, and of rolls that never came to
+    be; the names of those epochs. Not while one is being made.
+
+    :raises OSError:
+    """
+    names = []
+    for path in sorted(log_dir.glob(f"{_CHOPPED}*")):
+        shutil.rmtree(path)
+        names.append(path.name.removeprefix(_CHOPPED))
+    shutil.rmtree(log_dir / _NEXT, ignore_errors=True)
+    return names
 
 
 # --- open -------------------------------------------------------------------
 
 
 class Log:
-    """All epochs as one log. Implements `store.EventLog`."""
+    """All epochs as one log. Implements `store.EventLog`.
+
+    Reading may go on in other threads while the log's own appends, rolls and
+    chops.
+    """
 
     def __init__(
         self,
@@ -158,11 +219,13 @@ class Log:
 
         :raises TreadleError: log-gap
         """
-        self.epochs = tuple(epochs)
         self.notes = tuple(notes)
-        self.stores = tuple(stores)
-        self._live = self.stores[-1]
-        for before, epoch in zip(self.stores, self.epochs[1:], strict=False):
+        self.chain_fault = ""
+        """Why no row is chained; "" while each is, or if that was not begun."""
+        self._parts = tuple(zip(epochs, stores, strict=True))
+        self._chain: Chain | None = None
+        self._prepared: Path | None = None
+        for (_, before), (epoch, _) in zip(self._parts, self._parts[1:], strict=False):
             if before.last != epoch.start:
                 raise TreadleError(
                     "log-gap",
@@ -170,7 +233,7 @@ class Log:
                     f"one before it ends with event {before.last}",
                     "restore the missing epoch from a copy; nothing was changed",
                 )
-        for epoch, store in zip(self.epochs, self.stores, strict=True):
+        for epoch, store in self._parts:
             if store.first and store.first != epoch.start + 1:
                 raise TreadleError(
                     "log-gap",
@@ -180,12 +243,26 @@ class Log:
                 )
 
     @property
+    def epochs(self) -> tuple[Epoch, ...]:
+        """Oldest first."""
+        return tuple(epoch for epoch, _ in self._parts)
+
+    @property
+    def stores(self) -> tuple[LmdbStore, ...]:
+        return tuple(store for _, store in self._parts)
+
+    @property
+    def _live(self) -> LmdbStore:
+        return self._parts[-1][1]
+
+    @property
     def meta(self) -> Meta:
         return self._live.meta
 
     @property
     def first(self) -> int:
-        return self.epochs[0].start + 1 if self.last > self.epochs[0].start else 0
+        start = self._parts[0][0].start
+        return start + 1 if self.last > start else 0
 
     @property
     def last(self) -> int:
@@ -200,12 +277,11 @@ class Log:
         """As `EventLog.read`; a batch ends at the end of an epoch."""
         if first > self.last:
             return []
-        for epoch, store in zip(
-            reversed(self.epochs), reversed(self.stores), strict=True
-        ):
+        parts = self._parts
+        for epoch, store in reversed(parts):
             if first > epoch.start:
                 return store.read(first, rows_max, bytes_max)
-        oldest = self.epochs[0].start + 1
+        oldest = parts[0][0].start + 1
         raise TreadleError(
             "log-gap",
             f"event {first} is not in the log: it begins with event {oldest}, "
@@ -215,20 +291,153 @@ class Log:
 
     def settle(self) -> None:
         """Refuse holes. Older epochs were closed by a durable roll; only the live
-        one is settled.
+        one is settled. A log that is written is chained from here on.
 
         :raises TreadleError: log-gap
         """
-        for store in self.stores:
+        for _, store in self._parts:
             store.check_count()
         self._live.settle()
+        if not self._live.read_only and self._chain is None:
+            self._begin_chain()
 
     def size_bytes(self) -> int:
-        return sum(store.size_bytes() for store in self.stores)
+        size = 0
+        for _, store in self._parts:
+            with contextlib.suppress(FileNotFoundError):  # chopped at this moment
+                size += store.size_bytes()
+        return size
 
     def close(self) -> None:
-        for store in self.stores:
+        self._end_chain()
+        for _, store in self._parts:
             store.close()
+
+    # --- the chain ------------------------------------------------------------
+
+    def _begin_chain(self) -> None:
+        """Go on with the chain, from its last good anchor. A log that has none
+        (Vere made it) is chained from its first event that is there."""
+        parts = self._parts
+        at = len(parts) - 1
+        try:
+            while at and read_chain(parts[at][0].chain_path) is None:
+                at -= 1
+            link = NO_LINK
+            for epoch, store in parts[at:]:
+                self._chain = self._open_chain(epoch, store, link)
+                if store is not self._live:
+                    link = self._chain.seal()
+                    self._chain.close()
+            self.chain_fault = ""
+        except OSError as error:
+            self._chain = None
+            self.chain_fault = str(error)
+            return
+        self._live.committed = self._add_to_chain
+
+    def _open_chain(self, epoch: Epoch, store: LmdbStore, before: bytes) -> Chain:
+        found = read_chain(epoch.chain_path)
+        if found is None or found.start != epoch.start:
+            create_chain(epoch.chain_path, epoch.start, before)
+            found = read_chain(epoch.chain_path)
+            assert found is not None
+        elif found.last > store.last:
+            self.notes += (
+                f"the hash chain of {epoch.path.name} vouches for events up to "
+                f"{found.last}, and its log ends with {store.last}: events were lost, "
+                "or an older file was put in its place",
+            )
+            found = found.until(store.last)
+        chain = Chain(epoch.chain_path, found)
+        chain.catch_up(store.last, store.read)
+        return chain
+
+    def _add_to_chain(self, values: list[bytes]) -> None:
+        chain = self._chain
+        if chain is not None:
+            chain.add(values)
+            if chain.fault:
+                self.chain_fault = chain.fault
+                self._end_chain()
+
+    def _end_chain(self) -> None:
+        chain, self._chain = self._chain, None
+        self._live.committed = _ignore
+        if chain is not None:
+            chain.close()
+
+    def _seal(self) -> bytes:
+        """The link of the last event, in a chain that is durable up to there."""
+        if self._chain is None:
+            self._begin_chain()
+        if self._chain is None:
+            raise OSError(f"the hash chain cannot be written: {self.chain_fault}")
+        return self._chain.seal()
+
+    # --- epochs come and go ---------------------------------------------------
+
+    def prepare_roll(self, runtime: str) -> None:
+        """See EventLog."""
+        live = self._live
+        self._prepared = prepare_epoch(
+            live.path.parent, self.meta, runtime, map_size=live.map_size
+        )
+
+    def roll(self) -> int | None:
+        """See EventLog. Takes some milliseconds: the chain is sealed, and a name
+        made durable."""
+        live, last = self._live, self.last
+        if last == self._parts[-1][0].start:
+            return None
+        prepared, self._prepared = self._prepared, None
+        assert prepared is not None
+        log_dir = prepared.parent
+        path = log_dir / f"0i{last}"
+        try:
+            link = self._seal()
+            create_chain(prepared / CHAIN_FILE, last, link)
+            _clear_unfinished(path)
+            os.rename(prepared, path)
+        except OSError as error:
+            raise explain_disk(error, log_dir, "rolling") from error
+        # From here on a next start may find either.
+        try:
+            sync_directory(log_dir)
+            epoch = find_epochs(log_dir)[0][-1]
+            assert epoch.path == path
+            store = LmdbStore(path, start=last, map_size=live.map_size)
+        except (OSError, TreadleError) as error:
+            raise live.fail(error, "rolling") from error
+        self._end_chain()
+        self._parts += ((epoch, store),)
+        self._begin_chain()
+        return last
+
+    def take_oldest(self) -> None:
+        """See EventLog. The files of that epoch stay, under a name that `sweep`
+        finds."""
+        assert len(self._parts) > 2, "the newest two epochs are never taken"
+        epoch, store = self._parts[0]
+        aside = epoch.path.with_name(_CHOPPED + epoch.path.name)
+        try:
+            os.rename(epoch.path, aside)
+            self._parts = self._parts[1:]
+            store.close()
+            sync_directory(aside.parent)
+        except OSError as error:
+            raise explain_disk(error, epoch.path.parent, "chopping") from error
+
+
+def _clear_unfinished(path: Path) -> None:
+    """Another runtime's roll that was cut off, in the way of ours. (It holds no
+    event: `_check_left_out` saw to that.)"""
+    if path.is_dir() and not (path / "epoc.txt").exists():
+        shutil.rmtree(path)
+
+
+def _ignore(_: list[bytes]) -> None:
+    pass
 
 
 def open_log(
@@ -276,14 +485,14 @@ def open_log(
     try:
         for epoch in epochs:
             _check_file(epoch.path)
-            writing = not read_only and epoch is epochs[-1]
+            newest = epoch is epochs[-1]
             stores.append(
                 LmdbStore(
                     epoch.path,
                     start=epoch.start,
-                    read_only=not writing,
+                    read_only=read_only or not newest,
                     live=live,
-                    map_size=map_size,
+                    map_size=map_size if newest else 0,
                 )
             )
         return Log(epochs, stores, notes)

@@ -5,9 +5,10 @@ Owns: the LMDB environment in one directory, in the byte layout of Vere
 Invariants: events are contiguous; a batch is in the log whole and durably,
     or not at all; after one failed commit the store refuses everything,
     because what a read then shows may never have reached the disk.
-Limits: one process, one writer thread at a time. Every call may wait for the
-    disk: an async caller runs it in a thread, and awaits it to the end. No
-    transaction outlives a call.
+Limits: one process, one writer thread at a time; any number of threads may
+    read beside it, without making it wait. Every call may wait for the disk: an
+    async caller runs it in a thread, and awaits it to the end. No transaction
+    outlives a call.
 
 The environment has two databases. EVENTS: key = event number, u64 LE
 (MDB_INTEGERKEY); value = mug of the kernel after the event, u32 LE (0 where
@@ -21,7 +22,8 @@ import errno
 import os
 import struct
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -169,7 +171,8 @@ class EventLog(Protocol):
     ) -> list[Row]:
         """Events from `first` on, at most so many; [] beyond the last.
 
-        At least one row is given, however big.
+        At least one row is given, however big. May be called in any thread: the
+        writer does not wait for it.
 
         :raises TreadleError: log-gap, log-bad
         """
@@ -179,6 +182,29 @@ class EventLog(Protocol):
         """Make durable what is visible, before the tail is trusted.
 
         :raises LogFailed: as for append
+        """
+        ...
+
+    def prepare_roll(self, runtime: str) -> None:
+        """What takes long of a roll. In any thread, beside appends.
+
+        :raises TreadleError: disk-full, disk-error; nothing has changed
+        """
+        ...
+
+    def roll(self) -> int | None:
+        """After `prepare_roll`: let an epoch begin with the next event; the last
+        one before it. None where the newest epoch holds no event yet.
+
+        :raises LogFailed: as for append
+        :raises TreadleError: disk-full, disk-error; nothing has changed
+        """
+        ...
+
+    def take_oldest(self) -> None:
+        """Let the log begin with the second epoch. Never one of the newest two.
+
+        :raises TreadleError: disk-error
         """
         ...
 
@@ -204,23 +230,24 @@ def _gap(where: object, expected: int, found: str) -> TreadleError:
 class MemoryLog:
     """A log that forgets. The oracle of the tests, and a log for the fakes.
 
-    `fail_next`, if set, makes the next append or settle fail as a disk would.
+    `starts`: of its epochs. `fail_next`, if set, makes the next append, settle or
+    roll fail as a disk would.
     """
 
     def __init__(self, meta: Meta, rows: Sequence[Row] = (), start: int = 0) -> None:
         self.meta = meta
         self.fail_next: str | None = None
-        self._start = start
+        self.starts = [start]
         self._rows: list[Row] = list(rows)
         self._failure: LogFailed | None = None
 
     @property
     def first(self) -> int:
-        return self._start + 1 if self._rows else 0
+        return self.starts[0] + 1 if self._rows else 0
 
     @property
     def last(self) -> int:
-        return self._start + len(self._rows)
+        return self.starts[0] + len(self._rows)
 
     def _check(self) -> None:
         if self._failure is not None:
@@ -243,9 +270,9 @@ class MemoryLog:
         self._check()
         if first > self.last:
             return []
-        if first <= self._start:
-            raise _gap("memory", first, f"event {self._start + 1}")
-        index = first - self._start - 1
+        if first <= self.starts[0]:
+            raise _gap("memory", first, f"event {self.starts[0] + 1}")
+        index = first - self.starts[0] - 1
         rows: list[Row] = []
         size = 0
         for row in self._rows[index : index + rows_max]:
@@ -258,6 +285,22 @@ class MemoryLog:
     def settle(self) -> None:
         self._check()
         self._maybe_fail()
+
+    def prepare_roll(self, runtime: str) -> None:
+        self._check()
+
+    def roll(self) -> int | None:
+        self._check()
+        if self.last == self.starts[-1]:
+            return None
+        self._maybe_fail()
+        self.starts.append(self.last)
+        return self.last
+
+    def take_oldest(self) -> None:
+        assert len(self.starts) > 2
+        del self._rows[: self.starts[1] - self.starts[0]]
+        del self.starts[0]
 
     def size_bytes(self) -> int:
         return sum(len(row.job) + _MUG.size for row in self._rows)
@@ -372,6 +415,41 @@ def create_store(
         raise _explain(error, path, "creating the log", LogFailed) from error
 
 
+class _Gate:
+    """Any number of readers; or one who changes the map, with no transaction
+    open in this process. New readers let him go first."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._readers = 0
+        self._taken = False
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._taken)
+            self._readers += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._readers -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._taken)
+            self._taken = True
+            self._changed.wait_for(lambda: not self._readers)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken = False
+                self._changed.notify_all()
+
+
 class LmdbStore:
     """The log in one directory."""
 
@@ -388,7 +466,8 @@ class LmdbStore:
         """Open an existing environment, which holds events after `start`.
 
         `read_only` touches nothing, not even the reader table, unless `live`
-        says that another process may be writing meanwhile.
+        says that another process may be writing meanwhile. `map_size` 0: as
+        large as the file, which nobody writes any more.
 
         :raises TreadleError: log-missing, log-bad, log-newer, meta-bad, ...
         """
@@ -400,11 +479,18 @@ class LmdbStore:
                 "restore the pier from a copy",
             )
         self.path = path
+        self.committed: Callable[[list[bytes]], None] = _ignore
+        """Told of the values of each batch, once they are durable."""
         self._failure: LogFailed | None = None
         self._busy = threading.Lock()
-        self._read_only = read_only
+        self._gate = _Gate()
+        self._closed = False
+        self.read_only = read_only
         self._env = _open_environment(
-            path, read_only=read_only, lock=live or not read_only, map_size=map_size
+            path,
+            read_only=read_only,
+            lock=live or not read_only,
+            map_size=map_size or self.size_bytes(),
         )
         try:
             if not read_only:
@@ -455,11 +541,16 @@ class LmdbStore:
             "run `treadle check` on a copy of the pier; nothing was changed",
         )
 
+    @property
+    def map_size(self) -> int:
+        size: int = self._env.info()["map_size"]
+        return size
+
     def _check(self) -> None:
         if self._failure is not None:
             raise self._failure
 
-    def _fail(self, error: Exception, doing: str) -> LogFailed:
+    def fail(self, error: Exception, doing: str) -> LogFailed:
         """From here on nothing is believed: the next commit could "succeed"
         after a lost one, and leave a hole."""
         failure = _explain(error, self.path, doing, LogFailed)
@@ -469,10 +560,10 @@ class LmdbStore:
 
     def append(self, first: int, rows: Sequence[Row]) -> None:
         assert self._events is not None
-        assert not self._read_only
+        assert not self.read_only
+        values = [_MUG.pack(row.mug) + row.job for row in rows]
         items = [
-            (_KEY.pack(number), _MUG.pack(row.mug) + row.job)
-            for number, row in enumerate(rows, first)
+            (_KEY.pack(number), value) for number, value in enumerate(values, first)
         ]
         with self._busy:
             self._check()
@@ -487,10 +578,11 @@ class LmdbStore:
                     self._grow(sum(len(value) for _, value in items))
                     self._put(items)
             except (lmdb.Error, OSError) as error:
-                raise self._fail(error, doing) from error
+                raise self.fail(error, doing) from error
             if not self.first:
                 self.first = first
             self.last += len(rows)
+            self.committed(values)
 
     def _put(self, items: Sequence[tuple[bytes, bytes]]) -> None:
         with self._env.begin(write=True, db=self._events) as txn:
@@ -503,24 +595,37 @@ class LmdbStore:
                 raise lmdb.KeyExistsError("an event of this number exists already")
 
     def _grow(self, need: int) -> None:
-        size = self._env.info()["map_size"]
-        self._env.set_mapsize(max(2 * size, size + 4 * need))
+        size = self.map_size
+        with self._gate.alone():
+            self._env.set_mapsize(max(2 * size, size + 4 * need))
 
     def read(
         self, first: int, rows_max: int = ROWS_MAX, bytes_max: int = BYTES_MAX
     ) -> list[Row]:
-        with self._busy:
-            self._check()
-            if first > self.last:
-                return []
+        self._check()
+        if first > self.last:
+            return []
+        try:
             try:
-                return list(self._walk(first, rows_max, bytes_max))
-            except lmdb.Error as error:
-                raise _fault_at_open(error, self.path) from error
+                return self._take(first, rows_max, bytes_max)
+            except lmdb.MapResizedError:
+                # Another process, the writer, has grown the map.
+                with self._gate.alone():
+                    self._env.set_mapsize(0)
+                return self._take(first, rows_max, bytes_max)
+        except lmdb.Error as error:
+            raise _fault_at_open(error, self.path) from error
+
+    def _take(self, first: int, rows_max: int, bytes_max: int) -> list[Row]:
+        with self._gate.reading():
+            if self._closed:
+                raise _gap(self.path, first, "an epoch that was taken away")
+            return list(self._walk(first, rows_max, bytes_max))
 
     def _walk(self, first: int, rows_max: int, bytes_max: int) -> Iterator[Row]:
         count = 0
         size = 0
+        last = self.last  # before the transaction: it may rise at any moment
         with self._env.begin(db=self._events) as txn, txn.cursor() as cursor:
             if not cursor.set_range(_KEY.pack(first)):
                 raise _gap(self.path, first, "the end")
@@ -537,7 +642,7 @@ class LmdbStore:
                     return
                 count += 1
                 yield Row(_MUG.unpack_from(value)[0], Jam(value[_MUG.size :]))
-                if number == self.last:
+                if number == last:
                     # Whatever lies beyond was appended since we looked.
                     return
         # The walk ended before the last event that the log is known to have.
@@ -549,14 +654,14 @@ class LmdbStore:
         with self._busy:
             self._check()
             try:
-                if self._read_only:
+                if self.read_only:
                     self._sync_file()
                     return
                 with self._env.begin(write=True, db=self._meta_database) as txn:
                     for key, value in encode_meta(self.meta).items():
                         txn.put(key, value)
             except (lmdb.Error, OSError) as error:
-                raise self._fail(error, "settling the log") from error
+                raise self.fail(error, "settling the log") from error
 
     def check_count(self) -> None:
         """Refuse a log with a hole, also where no replay would come by it.
@@ -566,7 +671,7 @@ class LmdbStore:
         """
         if self._events is None:
             return
-        with self._env.begin(db=self._events) as txn:
+        with self._gate.reading(), self._env.begin(db=self._events) as txn:
             count = txn.stat(self._events)["entries"]
             if not self.first or count == self.last - self.first + 1:
                 return
@@ -590,5 +695,10 @@ class LmdbStore:
         return (self.path / "data.mdb").stat().st_size
 
     def close(self) -> None:
-        with self._busy:
+        with self._busy, self._gate.alone():
+            self._closed = True
             self._env.close()
+
+
+def _ignore(_: list[bytes]) -> None:
+    pass
