@@ -51,7 +51,14 @@ from king.maintain import keep_saving
 from king.pier import Pier, open_pier
 from king.pipeline import Ask, Limits, Pipeline, Poke, head_time
 from king.released import ReleasedMark
-from king.replay import HALT_S, Replayed, raise_serf, replay_pier, show_progress
+from king.replay import (
+    HALT_S,
+    Replayed,
+    raise_serf,
+    raise_serf_once,
+    replay_pier,
+    show_progress,
+)
 from king.replay import replay as play_log
 from king.report import Recovery, keep_repro, write_beside
 from king.router import ORDER, Channel, Injector, Router
@@ -319,12 +326,7 @@ class _Ship:
     async def _revive(self, verify: bool) -> tuple[Lord, int]:
         """For the spine: another serf, caught up, and the event it is at."""
         self.state = "recovering"
-        lord = await self._spawn(verify)
-        try:
-            replayed = await self._catch_up(lord)
-        except BaseException:
-            lord.kill("it could not catch up")
-            raise
+        lord, replayed = await raise_serf_once(self._spawn, self._catch_up, verify)
         self.snapshot_event = replayed.snapshot
         self.state = "live"
         return lord, replayed.event

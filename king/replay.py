@@ -57,6 +57,7 @@ __all__ = [
     "may_be_rot",
     "play_through",
     "raise_serf",
+    "raise_serf_once",
     "replay",
     "replay_pier",
     "run_boot",
@@ -220,19 +221,32 @@ async def raise_serf(
     :raises TreadleError: what the last one failed of
     """
     while True:
-        lord: Lord | None = None
         try:
-            lord = await start(verify)
-            return lord, await catch_up(lord)
+            return await raise_serf_once(start, catch_up, verify)
         except TreadleError as error:
-            if lord is not None:
-                lord.kill("it could not catch up")
-                with trio.CancelScope(shield=True):
-                    await lord.dead.wait()
             if verify or halt() or not may_be_rot(error):
                 raise
             tell(f"{error.message}; once more, from a verified snapshot")
             verify = True
+
+
+async def raise_serf_once(
+    start: Callable[[bool], Awaitable[Lord]],
+    catch_up: Callable[[Lord], Awaitable[Replayed]],
+    verify: bool,
+) -> tuple[Lord, Replayed]:
+    """Start a serf and let it catch up, or bury it.
+
+    :raises TreadleError: what it failed of
+    """
+    lord = await start(verify)
+    try:
+        return lord, await catch_up(lord)
+    except BaseException:
+        lord.kill("it could not catch up")
+        with trio.CancelScope(shield=True):
+            await lord.dead.wait()
+        raise
 
 
 class _Run:

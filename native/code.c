@@ -661,21 +661,13 @@ static void subject_done(struct nk_code *c, const struct task *task) {
     if (task->lose) reg_lose(c, task->subject);
 }
 
-/* The path to an axis, lowest bit first, under a sentinel. */
-static uint32_t path_of(uint64_t axis) {
-    uint32_t path = 1;
-    for (; axis > 1; axis >>= 1)
-        path = path << 1 | (uint32_t)(axis & 1);
-    return path;
-}
-
 static uint32_t emit_slot(struct nk_code *c, uint32_t from, uint64_t axis,
                           struct want want) {
     uint32_t reg = dest(c, want), opcode = nk_load_opcode(axis);
     emit(c, opcode);
     word(c, reg);
     word(c, from);
-    if (opcode == NK_OP_LDP) word(c, path_of(axis));
+    if (opcode == NK_OP_LDP) word(c, nk_path(axis));
     return reg;
 }
 
@@ -1333,7 +1325,7 @@ static void run_edit(struct nk_code *c, const struct task *task) {
         op = NK_OP_EDIT7;
     } else if (small) {
         op = NK_OP_EDITP;
-        index = path_of(axis);
+        index = nk_path(axis);
     } else {
         index = literal(c, axis);
     }

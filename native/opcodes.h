@@ -101,6 +101,15 @@ enum nk_opcode {
         NK_OP_COUNT
 };
 
+/* The path to an axis of 2 or more that LDP takes: turns, the last one lowest,
+ * under a sentinel. */
+static inline uint32_t nk_path(uint64_t axis) {
+    uint32_t path = 1;
+    for (; axis > 1; axis >>= 1)
+        path = path << 1 | (uint32_t)(axis & 1);
+    return path;
+}
+
 /* The load of a slot: LDP where no shorter one is made for it. */
 static inline uint32_t nk_load_opcode(uint64_t axis) {
     if (axis >= 2 && axis <= 7) return NK_OP_LD2 + (uint32_t)(axis - 2);

@@ -150,13 +150,10 @@ static bool put_literal(struct assembler *as, const char *text) {
 /* The steps of an axis, the first one lowest, under a 1. */
 static bool put_path(struct assembler *as, const char *text) {
     uint64_t axis;
-    uint32_t path = 1;
     if (!number_of(text, UINT32_MAX, &axis) || axis < 2) {
         return wrong(as, as->line, "this is no axis");
     }
-    for (; axis != 1; axis >>= 1)
-        path = path << 1 | (axis & 1);
-    put(as, path);
+    put(as, nk_path(axis));
     return true;
 }
 

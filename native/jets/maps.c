@@ -45,14 +45,7 @@ static nk_status has(struct nk_machine *machine, nk_noun core, bool map,
     if (status != NK_OK) return status;
     return nk_answer_bool(found != NK_NONE, product);
 }
-static nk_status jet_by_has(struct nk_machine *machine, nk_noun core,
-                            nk_noun *product) {
-    return has(machine, core, true, product);
-}
-static nk_status jet_in_has(struct nk_machine *machine, nk_noun core,
-                            nk_noun *product) {
-    return has(machine, core, false, product);
-}
+NK_JETS_OF_BOTH(jet_by_has, jet_in_has, has)
 
 /* ---- put, gas ---- */
 
@@ -132,14 +125,7 @@ static nk_status gas(struct nk_machine *machine, nk_noun core, bool map,
     }
     return list == 0 ? nk_answer(tree, product) : NK_PUNT;
 }
-static nk_status jet_by_gas(struct nk_machine *machine, nk_noun core,
-                            nk_noun *product) {
-    return gas(machine, core, true, product);
-}
-static nk_status jet_in_gas(struct nk_machine *machine, nk_noun core,
-                            nk_noun *product) {
-    return gas(machine, core, false, product);
-}
+NK_JETS_OF_BOTH(jet_by_gas, jet_in_gas, gas)
 
 /* ---- del ---- */
 
@@ -194,14 +180,7 @@ static nk_status del(struct nk_machine *machine, nk_noun core, bool map,
     *hole = 0;
     return nk_answer(result, product);
 }
-static nk_status jet_by_del(struct nk_machine *machine, nk_noun core,
-                            nk_noun *product) {
-    return del(machine, core, true, product);
-}
-static nk_status jet_in_del(struct nk_machine *machine, nk_noun core,
-                            nk_noun *product) {
-    return del(machine, core, false, product);
-}
+NK_JETS_OF_BOTH(jet_by_del, jet_in_del, del)
 
 /* ---- tap, key, wyt ---- */
 

@@ -66,14 +66,7 @@ static nk_status apt(struct nk_machine *machine, nk_noun core, bool map,
     }
     return nk_answer_bool(true, product);
 }
-static nk_status jet_by_apt(struct nk_machine *machine, nk_noun core,
-                            nk_noun *product) {
-    return apt(machine, core, true, product);
-}
-static nk_status jet_in_apt(struct nk_machine *machine, nk_noun core,
-                            nk_noun *product) {
-    return apt(machine, core, false, product);
-}
+NK_JETS_OF_BOTH(jet_by_apt, jet_in_apt, apt)
 
 /* ---- split and join ---- */
 
@@ -151,14 +144,7 @@ static nk_status bif(struct nk_machine *machine, nk_noun core, bool map,
     return status != NK_OK ? status
                            : nk_answer(nk_cons_try(arena, left, right), product);
 }
-static nk_status jet_by_bif(struct nk_machine *machine, nk_noun core,
-                            nk_noun *product) {
-    return bif(machine, core, true, product);
-}
-static nk_status jet_in_bif(struct nk_machine *machine, nk_noun core,
-                            nk_noun *product) {
-    return bif(machine, core, false, product);
-}
+NK_JETS_OF_BOTH(jet_by_bif, jet_in_bif, bif)
 
 /* ---- dif and int ---- */
 

@@ -38,6 +38,13 @@ static bool take_stream(const struct nk_arena *arena, nk_noun noun,
     return true;
 }
 
+static bool sample_of_one(const struct nk_machine *machine, nk_noun core,
+                          struct stream *stream) {
+    nk_noun noun;
+    return nk_sample(machine, core, &noun) &&
+           take_stream(&machine->arena, noun, stream);
+}
+
 /* A sample [number stream]. */
 static bool sample_of_both(const struct nk_machine *machine, nk_noun core,
                            nk_noun *number, struct stream *stream) {
@@ -171,9 +178,7 @@ static nk_status jet_skip_line(struct nk_machine *machine, nk_noun core,
                                nk_noun *product) {
     struct nk_arena *arena = &machine->arena;
     struct stream stream;
-    nk_noun sample;
-    if (!nk_sample(machine, core, &sample)) return NK_PUNT;
-    if (!take_stream(arena, sample, &stream)) return NK_PUNT;
+    if (!sample_of_one(machine, core, &stream)) return NK_PUNT;
     uint64_t at = place_of(&stream, '\n');
     at = at < stream.size ? at + 1 : stream.size;
     return nk_answer(moved(arena, &stream, at), product);
@@ -205,9 +210,7 @@ static nk_status jet_read_byte(struct nk_machine *machine, nk_noun core,
                                nk_noun *product) {
     struct nk_arena *arena = &machine->arena;
     struct stream stream;
-    nk_noun sample;
-    if (!nk_sample(machine, core, &sample)) return NK_PUNT;
-    if (!take_stream(arena, sample, &stream)) return NK_PUNT;
+    if (!sample_of_one(machine, core, &stream)) return NK_PUNT;
     if (stream.at >= stream.size) return NK_EXIT;
     nk_noun byte = nk_octet_at(&stream.bytes, stream.at);
     return nk_answer(pair(arena, byte, moved(arena, &stream, stream.at + 1)), product);

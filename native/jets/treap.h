@@ -39,6 +39,15 @@ static inline bool nk_sample_and_tree(const struct nk_machine *machine, nk_noun 
     return *tree != NK_NONE && nk_sample(machine, core, sample);
 }
 
+/* The jets of by and of in, from what is the same in both. */
+#define NK_JETS_OF_BOTH(by, in, both)                                                  \
+    static nk_status by(struct nk_machine *machine, nk_noun core, nk_noun *product) {  \
+        return both(machine, core, true, product);                                     \
+    }                                                                                  \
+    static nk_status in(struct nk_machine *machine, nk_noun core, nk_noun *product) {  \
+        return both(machine, core, false, product);                                    \
+    }
+
 /* maps.c */
 nk_status nk_set_put(struct nk_arena *arena, nk_noun *set, nk_noun item);
 nk_status nk_map_put(struct nk_arena *arena, nk_noun *map, nk_noun item);

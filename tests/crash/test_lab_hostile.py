@@ -24,14 +24,11 @@ SEED = int(os.environ.get("TREADLE_LAB_SEED", "1"))
 
 
 @pytest.fixture
-def session(tmp_path: Path) -> Iterator[Session]:
+def session(lab: Lab, tmp_path: Path) -> Iterator[Session]:
     ledger = Ledger()
-    with (
-        Lab() as lab,
-        Session(
-            lab, find_scenario("save"), SEED, ledger, keep=tmp_path / "found"
-        ) as made,
-    ):
+    with Session(
+        lab, find_scenario("save"), SEED, ledger, keep=tmp_path / "found"
+    ) as made:
         yield made
         print(ledger.counts)
 

@@ -8,7 +8,6 @@ TREADLE_LAB_POINTS: how many of each scenario (24). TREADLE_LAB_SEED.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,12 +19,6 @@ from king.lab.trial import Lab
 
 POINTS = int(os.environ.get("TREADLE_LAB_POINTS", "24"))
 SEED = int(os.environ.get("TREADLE_LAB_SEED", "1"))
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    with Lab() as made:
-        yield made
 
 
 @pytest.mark.slow

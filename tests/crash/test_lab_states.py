@@ -8,7 +8,6 @@ TREADLE_LAB_STATES: how many of each scenario (560). TREADLE_LAB_SEED.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,12 +20,6 @@ from king.lab.trial import Lab
 STATES = int(os.environ.get("TREADLE_LAB_STATES", "560"))
 SEED = int(os.environ.get("TREADLE_LAB_SEED", "1"))
 PAIRS = 2
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    with Lab() as made:
-        yield made
 
 
 @pytest.mark.slow

@@ -31,7 +31,7 @@ from king.lab.protocol import judge
 from king.lord import Death, Lord
 from king.maintain import keep_saving
 from king.pipeline import TICK, Ask, Limits, Pipeline, Poke, head_time
-from king.replay import Replayed, raise_serf, replay
+from king.replay import Replayed, raise_serf, raise_serf_once, replay
 from king.router import ORDER, Channel, Injector, Router
 from king.spine import LogWriter, Spine, World
 from proto import fast
@@ -270,12 +270,7 @@ class _Reign:
         )
 
     async def _revive(self, verify: bool) -> tuple[Lord, int]:
-        lord = await self._spawn(verify)
-        try:
-            replayed = await self._catch_up(lord)
-        except BaseException:
-            lord.kill("it could not catch up")
-            raise
+        lord, replayed = await raise_serf_once(self._spawn, self._catch_up, verify)
         self.snapshot = replayed.snapshot
         return lord, replayed.event
 
