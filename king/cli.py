@@ -44,6 +44,7 @@ def _run_options(args: argparse.Namespace) -> RunOptions:
         http_port=args.http_port,
         verify=args.verify,
         snapshot_interval_s=args.snapshot_every,
+        reserve_bytes=args.reserve,
         json=args.json,
         serf_options=_serf_options(args),
         record=_record(),
@@ -525,6 +526,15 @@ def _positive(text: str) -> int:
     return value
 
 
+def _size(text: str) -> int:
+    """Bytes: `5G`, `32M`, `100k`, `4096`."""
+    unit = "kMGT".find(text[-1:]) + 1 if text else 0
+    value = int(text[:-1] if unit else text) << 10 * unit
+    if not 0 <= value < 1 << 60:
+        raise ValueError(text)
+    return value
+
+
 def _seconds(text: str) -> float:
     value = float(text)
     if not 0 < value < 1e9:
@@ -577,6 +587,13 @@ def _add_run_options(command: argparse.ArgumentParser) -> None:
         default=120.0,
         metavar="SECONDS",
         help="how often to save a snapshot, if events happened (default 120)",
+    )
+    command.add_argument(
+        "--reserve",
+        type=_size,
+        metavar="SIZE",
+        help="room to keep on the disk for the time when it is full (default 32M, at "
+        "most 1/32 of the disk; 0: none)",
     )
 
 

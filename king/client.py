@@ -189,10 +189,16 @@ def _triple(n: Noun) -> tuple[Noun, Noun, Noun]:
 def poke_outcome(reply: Noun) -> str:
     """`done`, from the reply to an %ovum.
 
-    :raises TreadleError: event-failed, event-dropped, conn-failed
+    :raises TreadleError: event-failed, event-dropped, disk-low, conn-failed
     """
     # [%news %done], [%news %drop] or [%bail goofs]
     if isinstance(reply, Cell) and reply.head == cord("bail"):
+        if _first_mote(reply.tail) == cord("disk-low"):
+            raise TreadleError(
+                "disk-low",
+                "the ship did not take the event: its disk is nearly full",
+                "free some space: it takes events again by itself",
+            )
         why = "; ".join(_goof_lines(reply.tail)) or "it does not say why"
         raise TreadleError(
             "event-failed",
@@ -208,6 +214,12 @@ def poke_outcome(reply: Noun) -> str:
             "is it stopping, or its disk full? treadle status tells",
         )
     raise TreadleError("conn-failed", "the ship answered in words we do not know")
+
+
+def _first_mote(goofs: Noun) -> Noun:
+    if isinstance(goofs, Cell) and isinstance(goofs.head, Cell):
+        return goofs.head.head
+    return 0
 
 
 def _goof_lines(goofs: Noun) -> list[str]:

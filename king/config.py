@@ -53,6 +53,10 @@ class Limits:
     disk_low_water_bytes: int = 64 << 20
     """With less free than this, new events are refused; reading goes on."""
 
+    disk_reserve_bytes: int = 32 << 20
+    """Kept on the disk for the last commits, the last snapshot and maintenance
+    of a ship whose disk is full: what can be in flight, twice."""
+
     shutdown_s: float = 30.0
     """From the request to stop until the serf is killed."""
 
@@ -73,6 +77,8 @@ class RunOptions:
     """Print reports as JSON lines."""
     kelvins: tuple[tuple[str, int], ...] = KELVINS
     limits: Limits = field(default_factory=Limits)
+    reserve_bytes: int | None = None
+    """None: as the limits say."""
     serf_options: tuple[str, ...] = ()
     """--jet-check, --no-jets: handed on as they are."""
     record: Path | None = None

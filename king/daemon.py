@@ -61,6 +61,7 @@ from king.replay import (
 )
 from king.replay import replay as play_log
 from king.report import Recovery, keep_repro, write_beside
+from king.reserve import Reserve
 from king.router import ORDER, Channel, Injector, Router
 from king.spine import LogWriter, Spine, World
 from king.status import Rate, pipeline_status, split_gauges
@@ -176,6 +177,7 @@ class _Ship:
         if options.record is not None:
             self.notes = open_notes(make_file(options.record, "king"))
         self.mark: ReleasedMark
+        self.reserve: Reserve
         self.thread: LogThread
         self.spine: Spine
         self.care: Caretaker
@@ -354,8 +356,15 @@ class _Ship:
         )
         log = self.pier.log
         folder = self.layout.log_dir
+        size = self.options.reserve_bytes
+        self.reserve = Reserve(
+            self.layout.reserve, limits.disk_reserve_bytes if size is None else size
+        )
         writer = LogWriter(
-            log.append, lambda: free_bytes(folder), limits.disk_low_water_bytes
+            log.append,
+            lambda: free_bytes(folder),
+            limits.disk_low_water_bytes,
+            self.reserve,
         )
         self.spine = Spine(pipeline, writer, self.thread, world)
         ground = LiveGround(
@@ -395,7 +404,10 @@ class _Ship:
     async def _bring_up(self) -> None:
         """%wyrd, drivers with their born events, and then live."""
         # A born event that is refused is not told again: not before there is room.
+        # But who asks how the ship is gets an answer.
         self.spine.look_at_disk()
+        if self.spine.disk_is_low:
+            await self._launch("conn", self._conn())
         await self.spine.wait_admission()
         if self._stop.is_set():
             return
@@ -573,7 +585,8 @@ class _Ship:
         await self.fore.submit(ovum(arvo, "verb", noun(0, 1)))
         await self._launch("term", self._term())
         await self._launch("http", self._http())
-        await self._launch("conn", self._conn())
+        if "conn" not in self._running:
+            await self._launch("conn", self._conn())
         await self._launch("behn", self._behn())
 
     async def _launch(self, name: str, driver: Callable[..., Awaitable[None]]) -> None:
@@ -884,6 +897,12 @@ class _Ship:
             "memory": self.memory,
             "jets": self.jets,
             **pipeline_status(pipeline, self.rate),
+            "disk": {
+                "free_bytes": free_bytes(self.layout.log_dir),
+                "low_water_bytes": self.options.limits.disk_low_water_bytes,
+                "reserve_bytes": self.reserve.held,
+                "low": self.spine.disk_is_low,
+            },
             "recovery": self.recovery.as_json(),
         }
 

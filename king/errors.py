@@ -80,6 +80,7 @@ EXIT_CODES: dict[str, int] = {
     "boot-failed": 6,
     # disk
     "disk-full": 7,
+    "disk-low": 7,
     "disk-error": 7,
     # a live ship
     "not-running": 8,

@@ -46,10 +46,11 @@ class Failure:
 @dataclass(frozen=True, slots=True)
 class Refused:
     """Never computed: the ship is stopping, read-only, or quarantined it.
-    `again`: only for now, it may be offered again later."""
+    `again`: only for now, it may be offered again later. `code`: one of ours."""
 
     why: str
     again: bool = False
+    code: str = "event-dropped"
 
 
 Outcome = Fact | Failure | Refused

@@ -248,10 +248,20 @@ WORDS: dict[str, Words] = {
         "Is it whole, and meant for this kind of runtime? `treadle noun PILL` looks.",
     ),
     "disk-full": Words(
-        "The disk is full.",
-        "A running ship refuses new events before a commit can fail, goes on "
-        "answering, and takes events again by itself once there is room.",
-        "Free some space.",
+        "The disk is full, and what had to be written could not be.",
+        "A ship that runs refuses events before that (disk-low), and keeps a reserve "
+        "for its last commits, its snapshot at the end and the next start; either "
+        "there was none, or it was used up.",
+        "Free some space on that disk, then do the same again. Nothing in a pier "
+        "needs deleting by hand.",
+    ),
+    "disk-low": Words(
+        "The ship did not take the event: its disk is nearly full.",
+        "Below the low-water mark (64 MiB) a ship refuses new events, so that what it "
+        "has taken can be logged; reading goes on. Clients of the web hear 503 with "
+        "Retry-After.",
+        "Free some space on the pier's disk: the ship takes events again by itself. "
+        "`treadle log PIER top` says what fills the log.",
     ),
     "disk-error": Words(
         "The disk reported an error.",

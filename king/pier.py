@@ -27,9 +27,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from king.config import RUNTIME
-from king.disk import check_local_disk, explain_disk, sync_directory
+from king.disk import check_local_disk, explain_disk, free_bytes, sync_directory
 from king.errors import TreadleError
 from king.manifest import Manifest, read_manifest, write_manifest
+from king.reserve import open_reserve
 
 if TYPE_CHECKING:
     from king.log.epoch import Log
@@ -84,6 +85,11 @@ class Layout:
     @property
     def lock(self) -> Path:
         return self.urb / "treadle.lock"
+
+    @property
+    def reserve(self) -> Path:
+        """Blocks that are kept for a full disk."""
+        return self.urb / "reserve"
 
     @property
     def vere_lock(self) -> Path:
@@ -290,6 +296,10 @@ def lock_pier(layout: Layout) -> Locks:
     except TreadleError:
         os.close(inherit)
         raise
+    try:
+        open_reserve(layout.reserve, free_bytes(layout.urb))
+    except OSError:
+        pass  # it will be named by the first write that fails
     note = {
         "pid": os.getpid(),
         "host": os.uname().nodename,

@@ -199,6 +199,7 @@ class Pipeline:
         self.last_time = last_time
         self.refusing: str | None = None  # why nothing is admitted, if so
         self.again = False  # it is refused for now, not for good
+        self.code = ""  # the same in a word
         self.up = False  # a caught-up serf listens
         self.careful = False  # after a death: one at a time
         self.held = 0  # by those who need a wall: nothing new is sent
@@ -241,7 +242,7 @@ class Pipeline:
         if self.refusing is not None:
             self.refused += 1
             if done is not None:
-                done(Refused(self.refusing, self.again))
+                done(Refused(self.refusing, self.again, self.code))
             return
         self._ticket += 1
         poke = Poke(self._ticket, lane, ovum, done)
@@ -606,16 +607,19 @@ class Pipeline:
         ask.event = self.computed
         self.answers.append(ask)
 
-    def refuse(self, why: str, *, again: bool = False) -> None:
+    def refuse(
+        self, why: str, *, again: bool = False, code: str = "event-dropped"
+    ) -> None:
         """Admit nothing from now on, and give up what was not sent yet.
 
         What is in flight goes its way. `again`: `admit` may take it back.
         """
         self.refusing = why
         self.again = again
+        self.code = code
         for lane in self.lanes:
             for poke in lane.queue:
-                self._give_up(poke, Refused(why, again))
+                self._give_up(poke, Refused(why, again, code))
             lane.queue.clear()
         self.queued = 0
         self._tell_room()
@@ -624,6 +628,7 @@ class Pipeline:
         """Admit nothing from now on; what was admitted goes its way."""
         self.refusing = why
         self.again = False
+        self.code = "event-dropped"
         self._tell_room()
 
     def admit(self) -> None:

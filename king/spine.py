@@ -30,6 +30,7 @@ from king.log_thread import LogThread
 from king.lord import Death, Lord, StartFailed
 from king.pipeline import Ask, Batch, Lie, Pipeline, Poke
 from king.replay import may_be_rot
+from king.reserve import Reserve
 from proto.message import Bail, Jam, Peek, Peeked, Plea, Row, Saved, Writ
 
 __all__ = ["BACKSTOP_S", "LogWriter", "Spine", "World"]
@@ -41,20 +42,44 @@ KILL_S = 5.0
 DRAIN_S = 10.0
 DEATHS_MAX = 8
 BACKOFF_MAX_S = 30.0
+COMMIT_ROOM = 1 << 20
+"""What a commit may need beside its jobs: pages of the tree, copied."""
 
 
 class LogWriter:
-    """What the spine needs of the log; `append` runs in the log's thread."""
+    """What the spine needs of the log and its disk. `append`, `make_room` and
+    `take_reserve` run in the log's thread."""
 
     def __init__(
         self,
         append: Callable[[int, list[Row]], None],
         free: Callable[[], int],
         low_water: int,
+        reserve: Reserve | None = None,
     ) -> None:
-        self.append = append
-        self.free = free
+        self._append = append
+        self._free = free
         self.low_water = low_water
+        self.reserve = reserve
+
+    def append(self, first: int, rows: list[Row]) -> None:
+        if self.reserve is not None:
+            self.make_room(COMMIT_ROOM + 2 * sum(len(row.job) for row in rows))
+        self._append(first, rows)
+
+    def free(self) -> int:
+        """Bytes on the disk that nobody needs: what the reserve lacks is not
+        among them, so events are taken again only when it can be whole."""
+        return self._free() - (self.reserve.missing if self.reserve else 0)
+
+    def take_reserve(self) -> None:
+        if self.reserve is not None:
+            self.reserve.take(self._free())
+
+    def make_room(self, need: int) -> None:
+        """Give the reserve back if there are fewer than `need` bytes without it."""
+        if self.reserve is not None:
+            self.reserve.make_room(need, self._free())
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +141,8 @@ class Spine:
         self._thread = thread
         self._world = world
         self._low = False
+        self._reserve_seen = 0
+        self._spenders = 0
         self._disk_bell = trio.Event()
         self._pump_task: trio.lowlevel.Task | None = None  # while it sleeps
         self._busy = trio.Event()
@@ -167,7 +194,8 @@ class Spine:
 
         :raises TreadleError: if the serf died, or one is being saved already.
         """
-        reply = await self.begin_save()()
+        async with self.room():
+            reply = await self.begin_save()()
         return reply if isinstance(reply, Saved) else None
 
     def begin_save(self) -> Callable[[], Awaitable[Plea]]:
@@ -270,6 +298,8 @@ class Spine:
                         saved(plea)
             if scope.cancelled_caught:
                 tell("no snapshot at the end: the serf does not answer in time")
+        # What of the reserve was not needed is for the next start.
+        await self._thread.run(self._log.take_reserve)
         # 3. The serf.
         self.stopping = True
         if self.lord is not None:
@@ -540,8 +570,31 @@ class Spine:
         while self.pipeline.again:
             await trio.sleep(0.2)
 
+    @property
+    def disk_is_low(self) -> bool:
+        """Events are refused until there is more room."""
+        return self._low
+
+    @asynccontextmanager
+    async def room(self) -> AsyncIterator[None]:
+        """For what may write much: meanwhile there is room, at the reserve's
+        expense if need be."""
+        reserve = self._log.reserve
+        self._spenders += 1
+        try:
+            if reserve is not None:
+                await self._thread.run(lambda: self._log.make_room(reserve.size))
+            yield
+        finally:
+            self._spenders -= 1
+
     def look_at_disk(self) -> None:
         """Refuse events while there is little room, and no longer."""
+        reserve = self._log.reserve
+        if reserve is not None:
+            self._tell_of_reserve(reserve)
+            if reserve.missing and not self._spenders:
+                self._thread.submit(self._log.take_reserve, self._on_reserve)
         free = self._log.free()
         if free < self._log.low_water:
             self._disk_low(free)
@@ -550,6 +603,25 @@ class Spine:
             if self.pipeline.again:
                 self._world.tell("there is room on the disk again: taking events")
                 self.pipeline.admit()
+
+    def _tell_of_reserve(self, reserve: Reserve) -> None:
+        if reserve.held < self._reserve_seen:
+            self._world.tell(
+                f"the disk is full: gave back the reserve ({self._reserve_seen >> 20} "
+                "MiB), to finish what is under way"
+            )
+        self._reserve_seen = reserve.held
+
+    def _on_reserve(self, _: object, error: BaseException | None) -> None:
+        reserve = self._log.reserve
+        assert reserve is not None
+        assert error is None, error
+        if reserve.fault:
+            self._world.tell(
+                f"no room can be kept for a full disk ({reserve.fault}): should "
+                "it ever be quite full, free some before you stop the ship"
+            )
+        self._reserve_seen = reserve.held
 
     async def _watch_disk(self) -> None:
         while True:
@@ -564,10 +636,10 @@ class Spine:
         self._low = True
         self._disk_bell.set()
         self._world.tell(
-            f"the disk is nearly full ({free >> 20} MiB left): no new events are "
-            "taken until there is room; reading goes on"
+            f"the disk is nearly full ({max(free, 0) >> 20} MiB left): no new events "
+            "are taken until there is room; reading goes on"
         )
-        self.pipeline.refuse("the disk is nearly full", again=True)
+        self.pipeline.refuse("the disk is nearly full", again=True, code="disk-low")
         self._release()
 
 

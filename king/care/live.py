@@ -22,7 +22,7 @@ import socket
 import struct
 import traceback
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeVar
 
 import trio
@@ -119,6 +119,10 @@ class LiveGround:
         finally:
             self._spine.saves_held -= 1
 
+    def room(self) -> AbstractAsyncContextManager[None]:
+        """On a full disk: the reserve, as long as the operation lasts."""
+        return self._spine.room()
+
     def note(self, text: str) -> None:
         self._tell(text)
 
@@ -199,9 +203,10 @@ class Caretaker:
                 nursery.start_soon(self._tell_steps, step)
                 try:
                     with trio.CancelScope() as self._scope:
-                        found = await verb.load()(
-                            self._ground, arguments, self._advance
-                        )
+                        async with self._ground.room():
+                            found = await verb.load()(
+                                self._ground, arguments, self._advance
+                            )
                 except BaseException as error:
                     fault = self._explain(name, error)
                     if fault is None:

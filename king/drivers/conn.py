@@ -4,7 +4,8 @@ Wires: out /k/khan/<sev> %born, /k/khan/<sev>/<conn> %done,
 /k/khan/<sev>/<conn>/<rid> %fyrd, and whatever an %ovum says; in
 /khan/<sev>/<conn>/<rid> %avow.
 
-    [rid %ovum tar wir card]   [rid %news %done | %drop], [rid %bail goofs]
+    [rid %ovum tar wir card]   [rid %news %done | %drop], [rid %bail goofs];
+                               refused for now: a goof of that name, %disk-low
     [rid %peek nom]            [rid %peek (unit)]
     [rid %peel path]           [rid (unit fact)], the slow ones [rid %peel fact]
     [rid %fyrd args]           [rid %avow (each page goof)], [rid %bail goofs]
@@ -54,6 +55,7 @@ from king.drivers.wire import (
     ovum,
     ovum_of_jam,
     read_small,
+    refusal,
 )
 from king.errors import TreadleError
 from king.event import Effect, Fact, Failure, Jam, Outcome, Ovum, Refused
@@ -141,6 +143,7 @@ _TURN: Final = 64
 _WRITE_SIZE: Final = 1 << 18
 _FLUSH_S: Final = 5.0
 _GONE_CHECK_S: Final = 1.0
+_BORN_AGAIN_S: Final = 1.0
 _HEADS_MAX: Final = 1024
 _KNOT_BYTES_MAX: Final = 1024
 
@@ -366,7 +369,10 @@ class _Connection:
         if type(outcome) is Fact:
             self._reply(fast.tuple_((rid, _NEWS_DONE)))
         elif type(outcome) is Refused:
-            self._reply(fast.tuple_((rid, _NEWS_DROP)))
+            if outcome.again:
+                self._reply(_bail(rid, refusal(outcome)))
+            else:
+                self._reply(fast.tuple_((rid, _NEWS_DROP)))
         else:
             assert isinstance(outcome, Failure)
             self._reply(_bail(rid, outcome))
@@ -442,8 +448,10 @@ class _Connection:
         if rid is None:
             return
         self._end(0)
-        failure = outcome if type(outcome) is Failure else Failure(())
-        self._reply(_bail(rid, failure))
+        if type(outcome) is Refused:
+            outcome = refusal(outcome)
+        assert isinstance(outcome, Failure)
+        self._reply(_bail(rid, outcome))
 
     def avow(self, key: bytes, data: Jam) -> bool:
         """The kernel answers a %fyrd. False: it was not waiting for one."""
@@ -606,7 +614,12 @@ async def conn(
         inject, peek, instance, log, urth, care, facts, slow_facts, limits, refused
     )
 
+    later, again = trio.open_memory_channel[None](1)
+
     def born(outcome: Outcome) -> None:
+        if isinstance(outcome, Refused) and outcome.again:
+            later.send_nowait(None)
+            return
         shared.khan = isinstance(outcome, Fact)
         if not shared.khan:
             log("conn: %born failure; %fyrd not supported", priority=1)
@@ -615,6 +628,9 @@ async def conn(
         event = ovum(("k", "khan", instance.knot), "born")
         await inject.submit(event, born)
         task_status.started()
+        async for _ in again:
+            await trio.sleep(_BORN_AGAIN_S)
+            await inject.submit(event, born)
 
     async with listener, trio.open_nursery() as nursery:
         nursery.start_soon(start)

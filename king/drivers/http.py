@@ -15,8 +15,9 @@ request that the kernel may still know, short of its own last word, sends
 %cancel-request.
 
 Answers without the kernel: 400 method or syntax, 408 slow body, 413, 431,
-500 when the event failed, 503 when it was refused or we are closing, 504
-without a %start in START_S. Runtime pages: /~_~/healthz, /~_~/slog.
+500 when the event failed, 503 when it was refused (with Retry-After, if only
+for now) or we are closing, 504 without a %start in START_S. Runtime pages:
+/~_~/healthz, /~_~/slog.
 
 Limits: see `Limits`. Effects are only put into the request's queue by the
 driver's task, and parsed by the connection's own, so that a slow client never

@@ -21,7 +21,7 @@ from king.drivers.base import Effects, Inject, Log
 from king.drivers.keys import KeyReader
 from king.drivers.screen import Screen
 from king.drivers.wire import DONE_NOTHING, effect_wire, ovum, read_small
-from king.event import Effect, Jam
+from king.event import Effect, Jam, Outcome, Refused
 from proto import fast
 from proto.cord import cord, path_values
 from proto.jam import jam
@@ -37,6 +37,7 @@ LAG_BYTES_MAX: Final = 4 << 20
 ESCAPE_S: Final = 0.05
 SPIN_AFTER_S: Final = 0.5
 SPIN_EVERY_S: Final = 0.25
+REFUSED_EVERY_S: Final = 5.0
 
 
 class Console(Protocol):
@@ -88,6 +89,7 @@ class _Terminal:
         self._bell = trio.Event()
         self._idle = trio.Event()
         self._skipped = 0
+        self._refused_at = -math.inf
 
     # --- Printer ---------------------------------------------------------------
 
@@ -106,6 +108,14 @@ class _Terminal:
     def interrupt(self) -> None:
         self.print("interrupt")
         self.interrupts.set()
+
+    def typed(self, outcome: Outcome) -> None:
+        """Who types is told that it is not taken, but not for each key."""
+        if isinstance(outcome, Refused) and outcome.again:
+            now = trio.current_time()
+            if now - self._refused_at > REFUSED_EVERY_S:
+                self.print(f"not taken: {outcome.why}", 2)
+                self._refused_at = now
 
     # --- output ----------------------------------------------------------------
 
@@ -200,7 +210,7 @@ async def _read_keys(terminal: _Terminal, hung_up: Callable[[], None]) -> None:
             if belt is None:
                 terminal.show("\x07")
             else:
-                await terminal.inject.submit(ovum(WIRE, "belt", belt), DONE_NOTHING)
+                await terminal.inject.submit(ovum(WIRE, "belt", belt), terminal.typed)
 
 
 async def _watch_size(terminal: _Terminal) -> None:

@@ -34,6 +34,8 @@ Slogs = Callable[[], trio.MemoryReceiveChannel[str]]
 _READ_SIZE: Final = 1 << 16
 _WRITE_SIZE: Final = 1 << 18
 _CLOSING_S: Final = 0.5
+RETRY_S: Final = 30
+"""What a client that is refused for now is asked to wait."""
 _HEARTBEAT_S: Final = 20.0
 _LAST_LINE: Final = "data:urbit shutting down\n\n"
 
@@ -233,7 +235,9 @@ class Visitor:
         else:
             await self._ask(request, body)
 
-    async def _plain(self, status: int, text: str, *, close: bool = False) -> None:
+    async def _plain(
+        self, status: int, text: str, *, close: bool = False, retry_s: int = 0
+    ) -> None:
         """A short answer of our own."""
         if status >= 400 and text:
             self.shared.refused(str(status))
@@ -243,6 +247,8 @@ class Visitor:
             headers.append((b"content-length", b"%d" % len(data)))
         if close:
             headers.append((b"connection", b"close"))
+        if retry_s:
+            headers.append((b"retry-after", b"%d" % retry_s))
         phrase = HTTPStatus(status).phrase.lower().encode()
         out = self._start(status, headers, phrase)
         if data and self.method != b"HEAD":
@@ -429,7 +435,9 @@ class Visitor:
         elif isinstance(outcome, Failure):
             await self._plain(500, f"the event failed: {motes(outcome)}")
         elif isinstance(outcome, Refused):
-            await self._plain(503, f"not now: {outcome.why}", close=True)
+            retry_s = RETRY_S if outcome.again else 0
+            text = f"not now: {outcome.why}"
+            await self._plain(503, text, close=True, retry_s=retry_s)
         else:
             await self._plain(500, "the event crashed")
 

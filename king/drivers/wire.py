@@ -16,12 +16,12 @@ from typing import Final, TypeVar
 
 import trio
 
-from king.event import Effect, Failure, Jam, Outcome, Ovum
+from king.event import Effect, Failure, Goof, Jam, Outcome, Ovum, Refused
 from proto import fast
 from proto.cord import cord, path_noun
 from proto.errors import CueError
 from proto.jam import cue, jam
-from proto.noun import Cell, Noun, atom_bytes
+from proto.noun import Cell, Noun, atom_bytes, listed, noun
 
 __all__ = [
     "DONE_NOTHING",
@@ -39,6 +39,7 @@ __all__ = [
     "ovum",
     "ovum_of_jam",
     "read_small",
+    "refusal",
     "wire_jam",
 ]
 
@@ -122,6 +123,12 @@ def goof_jams(failure: Failure) -> list[bytes]:
             parts.append(fast.tuple_([mote, NULL]))
     parts.append(NULL)
     return parts
+
+
+def refusal(outcome: Refused) -> Failure:
+    """A refusal in the words of a failure: our code as the mote, one %leaf."""
+    tape = listed(outcome.why.encode())
+    return Failure((Goof(outcome.code, jam(listed([noun("leaf", tape)]))),))
 
 
 def motes(failure: Failure) -> str:

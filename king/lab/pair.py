@@ -258,8 +258,9 @@ class Hand:
         """
         assert self.run is None
         began = time.monotonic()
-        words = ("run", str(self.pier), "--headless", "--json", "--http-port", "0")
-        run = self._launch(*words, *options)
+        words = ("run", str(self.pier), "--headless", "--json")
+        own = ("--http-port", "0", "--reserve", "64k")
+        run = self._launch(*words, *own, *options)
         self._port = 0
         while True:
             said = run.said()

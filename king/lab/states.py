@@ -12,7 +12,8 @@ Invariants: everything that was synced before the cut is in every tree of it;
 Limits: no link counts, owners or times; a directory's names are lost from the
     end only, as a metadata journal would; data written through mappings is
     not recorded (LMDB's lock file is left out, `released` keeps its first
-    contents: both are hints). Files are held in memory.
+    contents: both are hints); nor is the reserve, in which nothing is. Files are
+    held in memory.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ __all__ = ["Disk", "Tree", "crash_states"]
 
 _NEVER = 1 << 62
 _RENAME_EXCHANGE = 2
-_LEFT_OUT = ("lock.mdb",)
+_LEFT_OUT = ("lock.mdb", "reserve")
 TEARS = (512, 4096)
 
 

@@ -373,7 +373,7 @@ def test_a_full_disk_refuses_and_then_resumes(settled: Path, small_disk: Path) -
         status, _ = ship.http("PUT", "/kv/a", b"2")
         assert status == 503
         ran = treadle("poke", ship.pier, "/x/t", "hello")
-        assert faults(ran) == "event-dropped"
+        assert faults(ran) == "disk-low"
         assert treadle("peek", ship.pier, "/x//kv/a").code in (0, 8)
         filler.unlink()
         wait_for(lambda: not ship.status()["refusing"], "resumes", 30)

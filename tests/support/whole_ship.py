@@ -217,6 +217,8 @@ class WholeShip:
         command += ["run", str(self.pier), "--headless", "--json", *options]
         if "--http-port" not in options:
             command += ["--http-port", "0"]
+        if "--reserve" not in options:
+            command += ["--reserve", "1M"]  # hundreds of piers lie about
         self.king = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

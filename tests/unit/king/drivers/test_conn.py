@@ -351,6 +351,32 @@ async def test_conn_outcomes(live, kit):
     assert await client.hear() == noun(1 << 3000, "bail", [("meme", 0), ("intr", 0)])
 
 
+async def test_conn_a_refusal_for_now_is_told_by_name(live):
+    world = live.world
+    client = await live.client()
+    low = Refused("the disk is low", again=True, code="disk-low")
+    world.inject.policy = lambda ovum: low
+    await client.say((1, *OVUM))
+    tang = [noun("leaf", [*b"the disk is low"])]
+    assert await client.hear() == noun(1, "bail", [("disk-low", tang)])
+
+
+async def test_conn_is_born_when_there_is_room_again(rig, world, nursery):
+    world.inject.policy = lambda ovum: Refused("low", again=True, code="disk-low")
+    await rig.start(nursery)
+    client = await rig.client()
+    await client.say((1, "peel", ["khan"]))
+    assert await client.hear() == noun(1, 0, 1)
+    assert world.lines == []
+    world.inject.policy = lambda ovum: Fact(1, 0, False)
+    with trio.fail_after(TOO_MUCH):
+        while not world.tags[1:]:
+            await trio.sleep(0.01)
+    await client.say((2, "peel", ["khan"]))
+    assert await client.hear() == noun(2, 0, 0)
+    nursery.cancel_scope.cancel()
+
+
 async def test_conn_answers_come_as_they_are_ready(live):
     world = live.world
     client = await live.client()

@@ -453,17 +453,22 @@ async def test_http_failed_event_is_500_and_refused_503(live, kit):
     for outcome, status in (
         (kit.failure("meme", "exit"), 500),
         (Fact(9, 0, True), 500),
-        (Refused("disk low"), 503),
+        (Refused("disk low", again=True), 503),
+        (Refused("stopping"), 503),
     ):
         world.inject.policy = lambda ovum, outcome=outcome: outcome
         await client.ask()
         await live.asked()
         got = await client.response()
         assert got[0] == status
+        later = isinstance(outcome, Refused) and outcome.again
+        assert (b"retry-after" in dict(got[2])) == later
+        if status == 503:
+            assert await client.closed()
+            client = await live.client()
         world.inject.policy = lambda ovum: Fact(1, 0, False)
     await world.settled()
     assert world.tags == [], "no %cancel-request for what is in no log"
-    assert await client.closed()
 
 
 async def test_http_crashed_event_may_still_be_answered(live):
