@@ -16,6 +16,7 @@ excludes and is excluded by. What is written inside both is information only.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -296,10 +297,8 @@ def lock_pier(layout: Layout) -> Locks:
     except TreadleError:
         os.close(inherit)
         raise
-    try:
+    with contextlib.suppress(OSError):  # the first write that fails will name it
         open_reserve(layout.reserve, free_bytes(layout.urb))
-    except OSError:
-        pass  # it will be named by the first write that fails
     note = {
         "pid": os.getpid(),
         "host": os.uname().nodename,
