@@ -592,6 +592,8 @@ class _Ship:
     async def _launch(self, name: str, driver: Callable[..., Awaitable[None]]) -> None:
         """Start a driver; wait until it is live, or has offered its born event
         (some are live only when the kernel has configured them)."""
+        if self._stop.is_set():
+            return  # the end of its effects has been told to those before it
         lane = self.lanes[name]
         live = trio.Event()
         self._drivers.start_soon(self._run_driver, name, driver, live)

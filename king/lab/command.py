@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from king.errors import EXIT_FAULT, TreadleError
+from king.lab.blocks import BlockRecord, is_block_record
 from king.lab.ledger import Ledger
 from king.lab.report import write_report
 from king.lab.scenario import all_scenarios, find_scenario
@@ -24,7 +25,7 @@ from king.pier import check_is_pier, who_locks
 __all__ = ["add_commands", "run"]
 
 _STATES, _PAIRS, _POINTS, _KILLS, _DAMAGE, _LIES = 400, 4, 40, 1, 40, 4
-_CUTS = 1
+_CUTS, _BLOCKS = 1, 200
 
 
 def add_commands(parser: argparse.ArgumentParser) -> None:
@@ -100,6 +101,14 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
         default=0,
         metavar="N",
         help="shut real filesystems down so often, as root, with loop devices",
+    )
+    part.add_argument(
+        "--blocks",
+        type=int,
+        default=0,
+        metavar="N",
+        help="judge so many disks that a power cut leaves of ext4 and of XFS, as "
+        "root, with FUSE and loop devices",
     )
     part.add_argument(
         "--first", action="store_true", help="stop at the first thing found"
@@ -218,18 +227,22 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _run_one(session: Session, args: argparse.Namespace) -> dict[str, int]:
+    if args.record is not None and is_block_record(args.record):
+        record = BlockRecord(args.record, args.seed)
+        number = _checked_state(args.state, len(record.states))
+        session.judge_block(record, number, pair=args.pair)
+        return {"found": len(session.found)}
     if args.record is not None:
         session.use(args.record)
     if args.point is not None:
         session.strike_point(args.point)
     elif args.state is not None:
         trees = session.trees()
-        if not 0 <= args.state < len(trees):
-            raise TreadleError("usage", f"states are 0 to {len(trees) - 1}")
+        number = _checked_state(args.state, len(trees))
         if args.pair:
-            session.start_pair(args.state, trees[args.state])
+            session.start_pair(number, trees[number])
         else:
-            session.judge_state(args.state, trees[args.state])
+            session.judge_state(number, trees[number])
     else:
         states = args.states
         rounds: dict[str, Callable[[], int]] = {
@@ -242,6 +255,7 @@ def _run_one(session: Session, args: argparse.Namespace) -> dict[str, int]:
             "damaged piers": lambda: session.damage(args.damage),
             "lies": lambda: session.lie(args.lies),
             "power cuts": lambda: session.cut_power(args.cuts),
+            "block states": lambda: session.judge_blocks(args.blocks),
         }
         line: dict[str, int] = {}
         for name, play in rounds.items():
@@ -249,6 +263,12 @@ def _run_one(session: Session, args: argparse.Namespace) -> dict[str, int]:
                 line[name] = play()
         return {**line, "found": len(session.found)}
     return {"found": len(session.found)}
+
+
+def _checked_state(number: int | None, count: int) -> int:
+    if number is None or not 0 <= number < count:
+        raise TreadleError("usage", f"--state: states are 0 to {count - 1}")
+    return number
 
 
 def _soak(args: argparse.Namespace) -> int:
@@ -274,7 +294,7 @@ def _soak(args: argparse.Namespace) -> int:
     return EXIT_FAULT if found else 0
 
 
-_KINDS = ("states", "pairs", "points", "damage", "lies", "cuts")
+_KINDS = ("states", "blocks", "pairs", "points", "damage", "lies", "cuts")
 
 
 def _soak_round(lab: Lab, name: str, ledger: Ledger, keep: Path, end: float) -> int:
@@ -288,6 +308,7 @@ def _soak_round(lab: Lab, name: str, ledger: Ledger, keep: Path, end: float) -> 
         session.damage(_DAMAGE, deadline=end)
         session.lie(_LIES, deadline=end)
         session.cut_power(_CUTS, deadline=end)
+        session.judge_blocks(_BLOCKS, deadline=end)
         return len(session.found)
 
 

@@ -22,12 +22,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from king.check import module_command
 from king.client import Client
 from king.errors import TreadleError
-from king.lab.witness import Notes, Trace, environment
+from king.lab.witness import Trace, environment
 from king.pier import Layout, wait_unlocked
 from proto.cord import cord_text, path_from_text
 from proto.noun import Cell, Noun, noun
@@ -112,6 +112,7 @@ class Stable:
         self.statuses: dict[int, int] = {}
         self._born: list[int] = []
         self._heard = threading.Condition()
+        self._asking = threading.Lock()
         self._process = subprocess.Popen(
             command,
             env={**variables, **environment()},
@@ -129,6 +130,7 @@ class Stable:
                 if "status" in value:
                     self.statuses[value["pid"]] = value["status"]
                 else:
+                    self.statuses.pop(value["pid"], None)  # an older one's
                     self._born.append(value["pid"])
                 self._heard.notify_all()
 
@@ -153,14 +155,13 @@ class Stable:
             "serf": list(serf),
             "environment": variables or {},
         }
-        with self._heard:
+        with self._asking, self._heard:
             self._process.stdin.write(json.dumps(job).encode() + b"\n")
             self._process.stdin.flush()
             while not self._born:
                 if not self._heard.wait(STEP_S):
                     raise Hang("the stable does not answer")
             pid = self._born.pop(0)
-            self.statuses.pop(pid, None)  # an older process of that number
         return Run(self, pid, out, err)
 
     def __enter__(self) -> Stable:
@@ -188,6 +189,12 @@ class Told:
     booted: bool = False
 
 
+class Noted(Protocol):
+    """Takes notes of what people are told."""
+
+    def write(self, text: str) -> None: ...
+
+
 class Hand:
     """What a scenario is given: a ship, and what can be done to it."""
 
@@ -199,6 +206,7 @@ class Hand:
         *,
         pill: Path | None = None,
         trace: Trace | None = None,
+        notes: Noted | None = None,
         serf: Sequence[str] = (),
         told: Told | None = None,
     ) -> None:
@@ -216,7 +224,7 @@ class Hand:
         self._pill = pill
         self._trace = trace
         self._serf = tuple(serf)
-        self._notes = Notes(trace) if trace is not None else None
+        self._notes = notes
         self._runs = 0
         self._words: list[Run] = []
         self._port = 0

@@ -48,7 +48,8 @@ _WIDTH, _ROW, _LABEL, _NUMBER = 860, 24, 240, 70
 
 _SECTIONS = (
     ("states", "States that power cuts leave, opened in one process"),
-    ("pairs", "The same, started as whole ships"),
+    ("blocks", "Disks that power cuts leave under real filesystems"),
+    ("pairs", "Some of both, started as whole ships"),
     ("points", "Blows at whole ships, by kind"),
     ("recoveries", "How the ships recovered"),
     ("damage", "Piers with damaged files"),

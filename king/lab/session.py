@@ -13,14 +13,20 @@ Limits: states of one record are numbered; a new record of the same scenario
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+from king.lab.blocks import BlockRecord, why_no_blocks
+from king.lab.blocks import judge as judge_block
+from king.lab.blocks import record as record_blocks
+from king.lab.blocks import start as start_on_block
 from king.lab.cuts import FILESYSTEMS, cut_power, why_not
 from king.lab.damage import Damager
 from king.lab.enemy import KINDS, command
@@ -34,6 +40,9 @@ __all__ = ["Session"]
 
 GROUP = 8
 """Blows at one pier before it is left to recover in peace."""
+
+HANDS = os.cpu_count() or 1
+"""Piers that are struck at once."""
 
 FOUND_MAX = 5
 """Of one scenario and seed; more are more of the same."""
@@ -70,6 +79,7 @@ class Session:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.lab.judge.forget()
         self._stack.close()
 
     @property
@@ -200,20 +210,26 @@ class Session:
     def strike_points(self, limit: int, *, deadline: float = 1e18) -> int:
         """Strike so many faults at whole pairs; how many were struck."""
         faults = points(self.peace.counts, self.seed)[:limit]
-        struck = 0
-        for start in range(0, len(faults), GROUP):
+        self.lab.base()  # made once, and then copied by all
+
+        def strike(start: int) -> list[Blow]:
             if time.monotonic() > deadline or len(self.found) >= self._found_max:
-                break
-            struck += self._strike(start, faults[start : start + GROUP])
-        return struck
+                return []
+            return Siege(self.lab, self.scenario).run(faults[start : start + GROUP])
+
+        starts = range(0, len(faults), GROUP)
+        with ThreadPoolExecutor(HANDS) as hands:
+            results = zip(starts, hands.map(strike, starts), strict=True)
+            return sum(self._account(start, blows) for start, blows in results)
 
     def strike_point(self, number: int) -> bool:
         """This one alone, at a fresh pier; whether the law holds."""
         fault = points(self.peace.counts, self.seed)[number]
-        return self._strike(number, [fault]) >= 0 and not self.found
+        self._account(number, Siege(self.lab, self.scenario).run([fault]))
+        return not self.found
 
-    def _strike(self, start: int, faults: list[Fault]) -> int:
-        blows = Siege(self.lab, self.scenario).run(faults)
+    def _account(self, start: int, blows: list[Blow]) -> int:
+        """Of blows numbered from `start`: how many struck."""
         for number, blow in enumerate(blows, start):
             kind = blow.fault.do.name.lower()
             if blow.fault.do is Do.ERRNO:
@@ -296,8 +312,11 @@ class Session:
         """Shut real filesystems down, where this machine allows it."""
         done = 0
         for kind in FILESYSTEMS:
-            for number in range(count):
-                if why_not(kind) or time.monotonic() > deadline:
+            missing = why_not(kind)
+            if count and missing:
+                self._tell(f"no power cuts of {kind} here: {missing}")
+            for number in range(0 if missing else count):
+                if time.monotonic() > deadline:
                     break
                 try:
                     faults = cut_power(self.lab, kind, self.seed * 1000 + number)
@@ -308,6 +327,70 @@ class Session:
                 if faults:
                     self._report(f"a power cut of {kind}", "--cuts 1", faults)
         return done
+
+    # --- block enumeration --------------------------------------------------------
+
+    def judge_blocks(
+        self, limit: int, *, pairs: int = 1, deadline: float = 1e18
+    ) -> int:
+        """Of each filesystem that this machine has: judge so many disks that a
+        power cut leaves of it, spread over all, and start whole pairs on some;
+        how many were judged."""
+        done = 0
+        for kind in FILESYSTEMS:
+            if not limit or time.monotonic() > deadline:
+                break
+            if missing := why_no_blocks(kind):
+                self._tell(f"no block states of {kind} here: {missing}")
+                continue
+            with self.lab.room() as folder:
+                kept = folder / "record"
+                try:
+                    record_blocks(self.lab, self.scenario, kind, kept)
+                except subprocess.CalledProcessError:
+                    continue  # a container that does not let us mount
+                record = BlockRecord(kept, self.seed)
+                done += self.judge_blocks_of(
+                    record, limit, pairs=pairs, deadline=deadline
+                )
+        return done
+
+    def judge_blocks_of(
+        self, record: BlockRecord, limit: int, *, pairs: int = 1, deadline: float = 1e18
+    ) -> int:
+        """Of one record, up to `limit` of its states."""
+        dice = random.Random(f"blocks/{self.seed}")
+        numbers = range(len(record.states))
+        chosen = sorted(dice.sample(numbers, min(limit, len(numbers))))
+        started = frozenset(dice.sample(chosen, min(pairs, len(chosen))))
+        done = 0
+        for number in chosen:
+            if time.monotonic() > deadline or len(self.found) >= self._found_max:
+                break
+            self.judge_block(record, number, pair=number in started)
+            done += 1
+        return done
+
+    def judge_block(
+        self, record: BlockRecord, number: int, *, pair: bool = False
+    ) -> bool:
+        """Whether the law holds on this disk."""
+        state = record.states[number]
+        if pair:
+            blow = start_on_block(self.lab, self.scenario, record, state)
+            self.ledger.count(f"pairs:block of {record.kind}")
+            self._recovered(blow)
+            faults = blow.faults
+        else:
+            kind, faults = judge_block(self.lab, record, state)
+            self.ledger.count(f"blocks:{record.kind}, {kind}")
+        if faults:
+            what = f"block state {number} of {record.kind}: {state}"
+            keep = self._keep / f"{self.scenario.name}-{self.seed}-{record.kind}"
+            folder = _kept(record.folder, keep, self.lab)
+            again = f"--state {number} --record {folder}"
+            self._report(what, again + " --pair" * pair, faults)
+        return not faults
 
     # --- findings -----------------------------------------------------------------
 
@@ -324,13 +407,17 @@ class Session:
     def _keep_record(self) -> Path:
         """Where the record of this session outlives it."""
         assert self._record is not None
-        if not self._record.is_relative_to(self.lab.folder):
-            return self._record  # it was given to us
-        kept = self._keep / f"{self.scenario.name}-{self.seed}"
-        if not kept.exists():
-            self._keep.mkdir(parents=True, exist_ok=True)
-            shutil.copytree(self._record, kept)
-        return kept
+        keep = self._keep / f"{self.scenario.name}-{self.seed}"
+        return _kept(self._record, keep, self.lab)
+
+
+def _kept(record: Path, keep: Path, lab: Lab) -> Path:
+    """Where a record outlives the lab."""
+    if not record.is_relative_to(lab.folder):
+        return record  # it was given to us
+    if not keep.exists():
+        shutil.copytree(record, keep)
+    return keep
 
 
 def _lesser(choice: Choice) -> Iterator[Choice]:

@@ -24,7 +24,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -33,15 +33,27 @@ from king.lab.judge import Judge, Promise, Verdict
 from king.lab.pair import Hand, Hang, Over, Stable, Told
 from king.lab.scenario import Scenario
 from king.lab.states import Disk, Tree
-from king.lab.witness import KING, NO_FAULT, SERF, Call, Do, Fault, Kind, Trace
+from king.lab.witness import KING, NO_FAULT, SERF, Call, Do, Fault, Kind, Notes, Trace
 
-__all__ = ["PIER", "Blow", "Lab", "Peace", "Siege", "points", "scratch_folder"]
+__all__ = [
+    "PIER",
+    "Blow",
+    "Lab",
+    "Peace",
+    "Siege",
+    "points",
+    "promise_of",
+    "scratch_folder",
+]
 
 PIER = "pier"
 """Its name in the folder that is watched."""
 
 BOTH, OTHER = 0, 1
 """Whom HALT kills: everyone, or the one that did not call."""
+
+LASTING_S = 1.0
+"""How long an error lasts that does, from its first strike on."""
 
 _KILLS = (
     (Do.KILL_BEFORE, 0),
@@ -93,16 +105,22 @@ class Peace:
     def promise(self, at: int) -> Promise:
         """What holds if the power fails before call `at`, by what was told."""
         notes = [c.path for c in self.calls[:at] if c.kind is Kind.NOTE]
-        exists = not self.scenario.fresh or "booted" in notes
-        return Promise(
-            acknowledged=frozenset(n[4:] for n in notes if n.startswith("ack ")),
-            offered=frozenset(self.told.offered),
-            must_exist=exists,
-            snapshot_event=max(
-                (int(n[6:]) for n in notes if n.startswith("saved ")),
-                default=int(exists),
-            ),
-        )
+        return promise_of(notes, self.told.offered, fresh=self.scenario.fresh)
+
+
+def promise_of(notes: Sequence[str], offered: Iterable[str], *, fresh: bool) -> Promise:
+    """What holds by the notes that a hand had taken; `fresh`: it began without
+    a pier."""
+    exists = not fresh or "booted" in notes
+    return Promise(
+        acknowledged=frozenset(n[4:] for n in notes if n.startswith("ack ")),
+        offered=frozenset(offered),
+        must_exist=exists,
+        snapshot_event=max(
+            (int(n[6:]) for n in notes if n.startswith("saved ")),
+            default=int(exists),
+        ),
+    )
 
 
 @dataclass(slots=True)
@@ -205,7 +223,14 @@ class Lab:
                 shutil.copytree(root, keep / "before")
             with Trace(folder / "trace", root) as trace:
                 trace.plan(fault)
-                hand = Hand(self.stable, pier, folder, pill=self.pill, trace=trace)
+                hand = Hand(
+                    self.stable,
+                    pier,
+                    folder,
+                    pill=self.pill,
+                    trace=trace,
+                    notes=Notes(trace),
+                )
                 try:
                     if fault is not NO_FAULT:
                         with contextlib.suppress(Over):
@@ -319,7 +344,7 @@ class Siege:
             told=self._told,
         )
         trace.plan(fault)
-        with _executioner(hand, trace, fault):
+        with _attended(hand, trace, fault):
             try:
                 self.scenario.play(hand)
             except Over as error:
@@ -367,14 +392,18 @@ class Siege:
 
     def recover(self, tree: Tree, promise: Promise) -> Blow:
         """Start a whole pair on what a power cut left."""
+        with self.lab.room() as folder:
+            root = folder / "root"
+            tree.write(root)
+            return self.recover_at(root / PIER, folder, promise)
+
+    def recover_at(self, pier: Path, folder: Path, promise: Promise) -> Blow:
+        """Start a whole pair on a pier that something happened to."""
         blow = Blow(NO_FAULT, struck=True)
         self._told = Told(set(promise.offered), set(promise.acknowledged))
         self._told.booted = promise.must_exist
         self._told.snapshot_event = promise.snapshot_event
-        with self.lab.room() as folder:
-            root = folder / "root"
-            tree.write(root)
-            self._recover(root / PIER, folder, blow)
+        self._recover(pier, folder, blow)
         return blow
 
     def _recover(self, pier: Path, folder: Path, blow: Blow) -> None:
@@ -409,29 +438,17 @@ class Siege:
 
 
 @contextlib.contextmanager
-def _executioner(hand: Hand, trace: Trace, fault: Fault) -> Iterator[None]:
-    """While one process stands still at its call, kill whom the fault names."""
-    if fault.do is not Do.HALT:
+def _attended(hand: Hand, trace: Trace, fault: Fault) -> Iterator[None]:
+    """Meanwhile, while one process stands still at its call, kill whom the fault
+    names; and a while after a lasting error struck, end it: the disk has room
+    again, and the ship must go on by itself, or must have gone."""
+    attend = _lift if fault.every else _execute
+    if fault.do is not Do.HALT and not fault.every:
         yield
         return
     over = threading.Event()
-
-    def work() -> None:
-        while not over.is_set():
-            caller = trace.halted
-            run = hand.run
-            if caller and run is not None:
-                victims = [run.pid, *run.children()]
-                if fault.argument == OTHER:
-                    victims = [pid for pid in victims if pid != caller]
-                for pid in victims:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
-                trace.go_on()
-                return
-            time.sleep(0.001)
-
-    thread = threading.Thread(target=work, daemon=True)
+    words = (hand, trace, fault, over)
+    thread = threading.Thread(target=attend, args=words, daemon=True)
     thread.start()
     try:
         yield
@@ -439,3 +456,27 @@ def _executioner(hand: Hand, trace: Trace, fault: Fault) -> Iterator[None]:
         over.set()
         thread.join()
         trace.go_on()
+
+
+def _lift(_: Hand, trace: Trace, __: Fault, over: threading.Event) -> None:
+    while not trace.hits:
+        if over.wait(0.02):
+            return
+    if not over.wait(LASTING_S):
+        trace.lift()
+
+
+def _execute(hand: Hand, trace: Trace, fault: Fault, over: threading.Event) -> None:
+    while not over.is_set():
+        caller = trace.halted
+        run = hand.run
+        if caller and run is not None:
+            victims = [run.pid, *run.children()]
+            if fault.argument == OTHER:
+                victims = [pid for pid in victims if pid != caller]
+            for pid in victims:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            trace.go_on()
+            return
+        time.sleep(0.001)

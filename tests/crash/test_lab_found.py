@@ -63,3 +63,24 @@ async def test_a_driver_that_ends_before_it_is_live_is_no_crash_of_a_failed_ship
     ship.spine.fault = None
     await ship._run_driver("behn", ends_at_once, trio.Event())
     assert "Traceback" in "".join(told), "a real crash is told as before"
+
+
+async def test_a_driver_that_comes_after_the_end_is_not_started() -> None:
+    """ENOSPC at a commit while the drivers came up: those that were started
+    after it never heard of the end, and the king waited five seconds for them."""
+
+    class Ending(_Ship):
+        def __init__(self) -> None:
+            self._stop = trio.Event()
+            self._running = set()
+            self.lanes = {"behn": SimpleNamespace(offered=0)}
+
+    async def never_ends(*, task_status: object) -> None:
+        raise AssertionError("it was started")
+
+    ship = Ending()
+    ship._stop.set()
+    async with trio.open_nursery() as nursery:
+        ship._drivers = nursery
+        await ship._launch("behn", never_ends)
+    assert not ship._running

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[3]
 STDLIB = sys.stdlib_module_names
 ALLOWED = {
-    "king": {"king", "proto", "trio", "lmdb", "h11", "wcwidth"},
+    "king": {"king", "proto", "trio", "lmdb", "h11", "wcwidth", "mfusepy"},
     "serf": {"serf", "proto"},
     "proto": {"proto", "msgpack"},
 }
