@@ -21,7 +21,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from king.care.command import add_commands as add_care_commands
-from king.config import BootOptions, ReplayOptions, RunOptions, runtime_version
+from king.config import (
+    BootOptions,
+    ReplayOptions,
+    RollLimits,
+    RunOptions,
+    runtime_version,
+)
 from king.errors import EXIT_FAULT, TreadleError
 from king.groups import run_trio
 
@@ -45,10 +51,17 @@ def _run_options(args: argparse.Namespace) -> RunOptions:
         verify=args.verify,
         snapshot_interval_s=args.snapshot_every,
         reserve_bytes=args.reserve,
+        roll=_roll_limits(args),
         json=args.json,
         serf_options=_serf_options(args),
         record=_record(),
     )
+
+
+def _roll_limits(args: argparse.Namespace) -> RollLimits:
+    if args.no_roll:
+        return RollLimits(events=0, bytes=0, days=0, runtime=False)
+    return RollLimits(args.roll_events, args.roll_bytes, args.roll_days)
 
 
 def _record() -> Path | None:
@@ -535,6 +548,20 @@ def _size(text: str) -> int:
     return value
 
 
+def _count(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 1 << 60:
+        raise ValueError(text)
+    return value
+
+
+def _days(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < 1e6:
+        raise ValueError(text)
+    return value
+
+
 def _seconds(text: str) -> float:
     value = float(text)
     if not 0 < value < 1e9:
@@ -594,6 +621,35 @@ def _add_run_options(command: argparse.ArgumentParser) -> None:
         metavar="SIZE",
         help="room to keep on the disk for the time when it is full (default 32M, at "
         "most 1/32 of the disk; 0: none)",
+    )
+    roll = RollLimits()
+    command.add_argument(
+        "--roll-events",
+        type=_count,
+        default=roll.events,
+        metavar="N",
+        help="begin a new epoch of the log after so many events (default "
+        f"{roll.events}; 0: never by this)",
+    )
+    command.add_argument(
+        "--roll-bytes",
+        type=_size,
+        default=roll.bytes,
+        metavar="SIZE",
+        help=f"... or after so many bytes (default {roll.bytes >> 30}G; 0: never)",
+    )
+    command.add_argument(
+        "--roll-days",
+        type=_days,
+        default=roll.days,
+        metavar="DAYS",
+        help=f"... or after so many days (default {roll.days:g}; 0: never)",
+    )
+    command.add_argument(
+        "--no-roll",
+        action="store_true",
+        help="never begin one by itself, not even where another runtime, or another "
+        "version, made the last one",
     )
 
 

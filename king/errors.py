@@ -60,6 +60,7 @@ EXIT_CODES: dict[str, int] = {
     "log-old": 4,
     "log-failed": 4,
     "log-open": 4,
+    "chop-refused": 4,
     "lmdb-version": 4,
     "meta-bad": 4,
     # the serf and its image

@@ -149,6 +149,12 @@ WORDS: dict[str, Words] = {
         "Look at the disk (`dmesg`, free space), then start the ship again: it finds "
         "out what is durable.",
     ),
+    "chop-refused": Words(
+        "Nothing was removed: a chop or an archive would take what recovery needs.",
+        "The newest two epochs stay, each with a verified copy of the state at its "
+        "start; one of these is missing, or not good. Epochs that Vere made have none.",
+        "`treadle roll PIER`, and once more after some events; then chop again.",
+    ),
     "log-open": Words(
         "The log cannot be opened.",
         "The message has the reason that LMDB gave.",

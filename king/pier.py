@@ -80,6 +80,11 @@ class Layout:
         return self.urb / "chk" / "treadle.image.replay"
 
     @property
+    def restored_image(self) -> Path:
+        """A copy of an epoch's state, until it takes the image's place."""
+        return self.urb / "chk" / "treadle.image.restored"
+
+    @property
     def manifest(self) -> Path:
         return self.urb / "treadle.json"
 
@@ -506,7 +511,9 @@ def open_pier(
         if run:
             manifest = manifest.next_generation()
         make_directories(layout, log=False)
-        layout.scratch_image.unlink(missing_ok=True)  # of a replay that was killed
+        for path in (layout.scratch_image, layout.restored_image):
+            path.unlink(missing_ok=True)  # of a replay or a start that was killed
+            path.with_name(f"{path.name}.part").unlink(missing_ok=True)
         sync_directory(layout.urb)
         write_manifest(layout.manifest, manifest)
         return Pier(layout, locks, log, manifest, notes)
