@@ -194,17 +194,8 @@ def test_damaged_files_are_named_or_healed(
     checked = treadle("check", ship.pier)
     if checked.code not in (0, 1):
         faults(checked)
-    ship.launch()
-    said, king = ship._said, ship.king
-    assert king is not None
-    wait_for(
-        lambda: any("live" in line for line in said) or king.poll() is not None,
-        "a start or a word",
-        60,
-    )
-    if king.poll() is None:
+    if ship.try_to_start():
         # It lives: then nothing may be missing or changed.
-        ship.live = next(line["live"] for line in said if "live" in line)
         assert ship.http("GET", "/kv/k29") == (200, b"v" * 2000)
         assert ship.http("GET", "/kv/l29") == (200, b"w" * 2000)
         assert ship.stop() == 0
@@ -258,15 +249,7 @@ def test_an_image_of_another_ship_is_not_used(ship: WholeShip, tmp_path: Path) -
         assert other.http("PUT", "/kv/l29", b"not ours")[0] == 201
         assert other.stop() == 0
     shutil.copy(other.layout.image, ship.layout.image)
-    ship.launch()
-    said, king = ship._said, ship.king
-    assert king is not None
-    wait_for(
-        lambda: any("live" in line for line in said) or king.poll() is not None,
-        "a start or a word",
-    )
-    if king.poll() is None:
-        ship.live = next(line["live"] for line in said if "live" in line)
+    if ship.try_to_start():
         assert ship.http("GET", "/kv/l29") == (200, b"w" * 2000)
         assert ship.stop() == 0
     else:

@@ -143,6 +143,15 @@ def boot(target: Path, *, ship: str = "zod", pill: Path | None = None) -> WholeS
     return WholeShip(target)
 
 
+@contextlib.contextmanager
+def running(target: Path) -> Iterator[WholeShip]:
+    """A fresh ship that runs; at the end it must stop well, and be whole."""
+    with boot(target) as made:
+        yield made.start()
+        assert made.stop() == 0
+        made.check()
+
+
 # --- a ship -----------------------------------------------------------------
 
 
@@ -166,6 +175,10 @@ class Logged:
     @property
     def tag(self) -> Noun:
         return slot(cue(self.job), 14)
+
+
+class NoStart(AssertionError):
+    """A king ended before it was live."""
 
 
 class WholeShip:
@@ -260,12 +273,20 @@ class WholeShip:
 
         def is_live() -> bool:
             if king.poll() is not None:
-                raise AssertionError(f"no start (exit {king.returncode}): {self.words}")
+                raise NoStart(f"no start (exit {king.returncode}): {self.words}")
             return bool(told("live"))
 
         wait_for(is_live, f"{self.pier} live: {self.words}", seconds)
         self.recovery, self.live = told("recovery"), told("live")
         return self
+
+    def try_to_start(self, seconds: float = 60) -> bool:
+        """Start the king; whether it came to live, else `wait_exit` tells."""
+        try:
+            self.start(seconds=seconds)
+        except NoStart:
+            return False
+        return True
 
     @property
     def words(self) -> str:
