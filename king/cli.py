@@ -54,6 +54,7 @@ def _run_options(args: argparse.Namespace) -> RunOptions:
         roll=_roll_limits(args),
         json=args.json,
         serf_options=_serf_options(args),
+        adopt=bool(os.environ.get("TREADLE_ADOPT")),
         record=_record(),
     )
 
@@ -65,7 +66,8 @@ def _roll_limits(args: argparse.Namespace) -> RollLimits:
 
 
 def _record() -> Path | None:
-    """For tests and the lab, so no option: see king/lab/recorder.py."""
+    """For tests and the lab, so no option: see king/lab/recorder.py. (As is
+    TREADLE_ADOPT: they copy piers by the hundred.)"""
     folder = os.environ.get("TREADLE_RECORD")
     return Path(folder) if folder else None
 
@@ -249,6 +251,22 @@ def _status_word(key: str, value: object) -> str:
     if isinstance(value, float):
         return f"{value:.3f}".rstrip("0").rstrip(".")
     return f"{value:,}" if isinstance(value, int) and "bytes" in key else str(value)
+
+
+def _adopt(args: argparse.Namespace) -> int:
+    from king.adopt import adopt
+    from proto.cord import ship_text
+
+    done = adopt(args.pier)
+    ship = ship_text(done.ship)
+    if args.json:
+        row = {"ship": ship, "event": done.event, "generation": done.generation}
+        _print_json({"adopted": bool(done.why), **row, "why": done.why})
+    elif done.why:
+        print(f"{args.pier} is {ship} from now on, at event {done.event}; {done.why}")
+    else:
+        print(f"{args.pier} is {ship} already, at event {done.event}")
+    return 0
 
 
 def _check(args: argparse.Namespace) -> int:
@@ -726,6 +744,15 @@ def _parser() -> argparse.ArgumentParser:
     add_timeout(command, _TIMEOUT_S)
 
     add_care_commands(add_for_pier)
+
+    add_for_pier(
+        "adopt",
+        _adopt,
+        "make a copy of a ship the ship itself",
+        description="Take the copy at PIER for the ship from now on: a snapshot, a "
+        "restored backup, an older state. The original must never run again: two "
+        "copies write two histories, and other ships believe the first they hear.",
+    )
 
     add_for_pier("check", _check, "verify everything in a pier (exit 1: a fault)")
 

@@ -95,6 +95,8 @@ class RunOptions:
     roll: RollLimits = field(default_factory=RollLimits)
     serf_options: tuple[str, ...] = ()
     """--jet-check, --no-jets: handed on as they are."""
+    adopt: bool = False
+    """Run it though it may be a copy."""
     record: Path | None = None
     """Where king and serf note what they do, for `king.lab.protocol`."""
 

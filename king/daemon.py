@@ -134,7 +134,7 @@ def replay(options: ReplayOptions) -> int:
 async def _run(options: RunOptions) -> int:
     if not options.headless and not has_terminal():
         options = replace(options, headless=True)
-    with open_pier(options.pier) as pier:
+    with open_pier(options.pier, adopt=options.adopt) as pier:
         ship = _Ship(options, pier)
         return await ship.live()
 
@@ -492,6 +492,8 @@ class _Ship:
             self.router.watermark(self.spine.pipeline.released),
             clean=self.fault is None and drained,
         )
+        if not self.options.adopt:
+            self.pier.remember()
 
     # --- signals --------------------------------------------------------------
 

@@ -47,6 +47,8 @@ EXIT_CODES: dict[str, int] = {
     "pier-bad": 3,
     "pier-locked": 3,
     "pier-newer": 3,
+    "pier-copied": 3,
+    "pier-stale": 3,
     "manifest-bad": 3,
     "identity-mismatch": 3,
     "no-permission": 3,
@@ -73,6 +75,7 @@ EXIT_CODES: dict[str, int] = {
     "replay-diverged": 5,
     "replay-crashed": 5,
     "snapshot-failed": 5,
+    "image-newer": 5,
     # pill and boot
     "pill-missing": 6,
     "pill-bad": 6,

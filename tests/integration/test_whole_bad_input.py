@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from king.adopt import adopt
 from king.errors import EXIT_CODES
 from proto.jam import jam
 from proto.noun import noun
@@ -59,6 +60,7 @@ def settled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def ship(settled: Path, tmp_path: Path) -> Iterator[WholeShip]:
     shutil.copytree(settled, tmp_path / "zod")
+    adopt(tmp_path / "zod")
     with WholeShip(tmp_path / "zod") as made:
         yield made
 
@@ -345,6 +347,7 @@ def test_a_full_disk_refuses_and_then_resumes(settled: Path, small_disk: Path) -
     """Below the low-water mark nothing new is taken; reading goes on; with
     room again, all goes on by itself. Then brimful: a start, a clear word."""
     shutil.copytree(settled, small_disk / "zod")
+    adopt(small_disk / "zod")
     with WholeShip(small_disk / "zod") as ship:
         ship.start()
         assert ship.http("PUT", "/kv/a", b"1")[0] == 201
@@ -388,6 +391,7 @@ def test_a_full_disk_refuses_and_then_resumes(settled: Path, small_disk: Path) -
 def test_a_disk_that_is_read_only(settled: Path, small_disk: Path) -> None:
     """Looking is possible; everything else says why not."""
     shutil.copytree(settled, small_disk / "zod")
+    adopt(small_disk / "zod")
     remount(small_disk, "ro")
     pier = small_disk / "zod"
     for words in (("run", "--headless", "--http-port", "0"), ("replay",)):

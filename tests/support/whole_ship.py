@@ -33,6 +33,7 @@ from typing import Any
 
 import lmdb
 
+from king.adopt import adopt
 from king.client import Client, connect_unix
 from king.pier import Layout, who_locks
 from proto.cord import cord_text
@@ -140,6 +141,7 @@ def _booted(ship: str, pill: Path | None) -> Path:
 def boot(target: Path, *, ship: str = "zod", pill: Path | None = None) -> WholeShip:
     """A fresh ship at `target`, which must not exist yet."""
     shutil.copytree(_booted(ship, pill), target)
+    adopt(target)
     return WholeShip(target)
 
 
