@@ -280,6 +280,69 @@ def _check(args: argparse.Namespace) -> int:
     return 0 if report.ok else EXIT_FAULT
 
 
+def _log_verify(args: argparse.Namespace) -> int:
+    from king.log_verify import show_verified, verify_path
+    from king.pier import check_is_pier, who_locks
+    from king.progress import Bar
+
+    path, live = args.pier, False
+    if not (path / "epoc.txt").exists():  # else an epoch, in an archive perhaps
+        layout = check_is_pier(path)
+        path, live = layout.log_dir, who_locks(layout) is not None
+    bar = Bar("verify")
+    try:
+        found = verify_path(
+            path.resolve(),
+            live=live,
+            first=args.first,
+            last=args.last,
+            advance=None if args.json else lambda event: bar.show(event, 0, "events"),
+        )
+    finally:
+        bar.close()
+    if args.json:
+        _print_json(found)
+    else:
+        print(show_verified(args.pier, found))
+    return 0 if found["ok"] else EXIT_FAULT
+
+
+def _archive(args: argparse.Namespace) -> int:
+    from king.archive import archive, plan
+    from king.care.command import perform
+    from king.care.verbs import VERBS
+    from king.pier import check_is_pier
+    from king.progress import Bar
+
+    if (args.directory is None) == (args.cmd is None):
+        raise TreadleError("usage", "archive goes to DIR, or by --cmd COMMAND")
+    layout = check_is_pier(args.pier)
+    bar = Bar("archive")
+    try:
+        epochs = plan(layout, args.keep)
+        archived = archive(
+            layout,
+            epochs,
+            directory=args.directory,
+            command=args.cmd,
+            progress=lambda done, total, note: bar.show(done, total, "bytes", note),
+        )
+        found: dict[str, Any] = {"removed": []}
+        if epochs:
+            words = {"keep": args.keep, "through": epochs[-1].path.name}
+            verb = VERBS["chop"]
+            found = perform(args.pier, verb, verb.check(words), None)
+    finally:
+        bar.close()
+    if args.json:
+        _print_json({"archived": archived, "removed": found["removed"]})
+        return 0
+    for row in archived:
+        print(f"{row['name']}: events {row['first']:,} to {row['last']:,}, verified")
+    print(f"removed {' '.join(found['removed'])}" if epochs else "nothing to archive")
+    return 0
+
+
 def _stop(args: argparse.Namespace) -> int:
     from king.client import stop_ship
     from king.pier import check_is_pier
@@ -756,6 +819,28 @@ def _parser() -> argparse.ArgumentParser:
 
     add_for_pier("check", _check, "verify everything in a pier (exit 1: a fault)")
 
+    command = add_for_pier(
+        "archive",
+        _archive,
+        "bring old epochs of the log elsewhere, then remove them here",
+        description="Copy each old epoch into DIR, read the copy again and hold it "
+        "against its hash chain; or let COMMAND take it, which the shell runs for "
+        "each with $EPOCH (its name) and $EPOCH_DIR. Then remove it as chop does, "
+        "which never takes what recovery needs. To put one back, copy its directory "
+        "into .urb/log of the ship at rest.",
+    )
+    command.add_argument("directory", type=Path, metavar="DIR", nargs="?")
+    command.add_argument("--cmd", metavar="COMMAND", help="instead of a directory")
+    command.add_argument(
+        "--keep",
+        type=_positive,
+        default=2,
+        metavar="N",
+        help="how many of the newest stay (2 at least)",
+    )
+
+    _add_log_commands(commands.add_parser("log", help="look at a ship's events"))
+
     command = add_for_pier("stop", _stop, "ask a ship to stop, and wait until it has")
     add_timeout(command, _STOP_TIMEOUT_S)
 
@@ -860,6 +945,27 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(function=_lab)
     _add_lab_commands(command)
     return parser
+
+
+def _add_log_commands(command: argparse.ArgumentParser) -> None:
+    commands = command.add_subparsers(dest="subcommand", required=True, metavar="WHAT")
+    text = (
+        "verify that every job is the one that was committed, by the log's hash "
+        "chain and without computing anything (exit 1: a fault)"
+    )
+    command = commands.add_parser("verify", help=text, description=text)
+    command.set_defaults(function=_log_verify)
+    command.add_argument("--json", action="store_true", help="answer in JSON")
+    command.add_argument(
+        "pier",
+        type=Path,
+        metavar="PATH",
+        help="the ship's directory, or that of one epoch, wherever it lies",
+    )
+    for name in ("first", "last"):
+        command.add_argument(
+            f"--{name}", type=_positive, metavar="N", help=f"the {name} event to verify"
+        )
 
 
 def _add_lab_commands(command: argparse.ArgumentParser) -> None:

@@ -41,11 +41,12 @@ from king.drivers.conn import conn
 from king.drivers.http import Port, http
 from king.drivers.term import Printer, term
 from king.drivers.wire import ovum, ovum_of_jam, read_small
-from king.epochs import read_start, roll_is_due, start_from_epochs
+from king.epochs import roll_is_due, start_from_epochs
 from king.errors import TreadleError
 from king.event import Effect, Fact, Failure, Outcome, Ovum
 from king.groups import first_fault, run_trio
 from king.lab.recorder import make_file, open_notes
+from king.log.start import read_start
 from king.log_thread import LogThread
 from king.lord import Death, Lord, SerfSpec, handshake_s
 from king.maintain import keep_saving

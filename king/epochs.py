@@ -1,12 +1,9 @@
-"""Where an epoch starts: a state of its own, kept beside its events.
+"""The states that epochs keep (king/log/start.py): making them, and the way back
+to them; and when an epoch should end.
 
-What it is: `treadle.image` in the directory of an epoch, an independent and
-    verified copy of the state at its start; `treadle.json` there, which says
-    what the copy is of, and holds what a chopped log forgets. And the way back:
-    a ship whose own snapshot is lost or rotten starts from there.
-Owns: these two files in every epoch.
-Invariants: treadle.json is written last: where it is, the copy was whole,
-    durable, and read again; Vere's files are never touched.
+Invariants: a record is written last: where it is, the copy was whole, durable,
+    and read again; Vere's files are never touched. A ship whose own snapshot is
+    lost or rotten starts from the newest epoch that keeps a good state.
 Limits: where a copy could not be made at the epoch's very start (a crash, a full
     disk), a later state of the same epoch takes its place, and is said to be.
 """
@@ -14,11 +11,9 @@ Limits: where a copy could not be made at the epoch's very start (a crash, a ful
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,76 +21,26 @@ import trio
 
 from king.check import inspect_image
 from king.config import RUNTIME, RollLimits
-from king.disk import explain_disk, free_bytes, sync_directory, write_durably
+from king.disk import explain_disk, free_bytes, sync_directory
 from king.errors import TreadleError
 from king.image_copy import CopyStep, copy_image
 from king.log.chain import read_chain
 from king.log.epoch import Epoch
+from king.log.start import Start, image_of, read_start, write_start
 from king.lord import Lord
 from king.pier import Layout
 
 __all__ = [
-    "Start",
     "check_room",
     "check_start",
-    "image_of",
     "keep_start",
-    "read_start",
     "roll_is_due",
     "start_from_epochs",
     "take_start",
 ]
 
-FORMAT = 1
-_TEXT_MAX = 1 << 16
 _ROOM_BYTES = 64 << 20
 """What must be free beside the copy of a state."""
-
-
-# --- the files --------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """What treadle.json says of an epoch."""
-
-    start: int
-    """The epoch holds the events after this one."""
-    event: int
-    """Of the state that was kept: `start`, or a later one of the same epoch."""
-    mug: str
-    bytes: int
-    sha256: str
-    """Of treadle.image."""
-    ship: str
-    identity: str
-    """Of the log."""
-    chain: str
-    """The chain's link at `start`, so that it outlives the epochs before."""
-    runtime: str
-    made: float
-    format: int = FORMAT
-
-
-def image_of(epoch: Epoch) -> Path:
-    return epoch.path / "treadle.image"
-
-
-def _record_of(epoch: Epoch) -> Path:
-    return epoch.path / "treadle.json"
-
-
-def read_start(epoch: Epoch) -> Start | None:
-    """What is known of an epoch's start; None where nothing is, or where the
-    copy is not there."""
-    try:
-        text = _record_of(epoch).read_bytes()[:_TEXT_MAX]
-        found = Start(**json.loads(text))
-        size = image_of(epoch).stat().st_size
-    except (OSError, ValueError, TypeError):
-        return None
-    whole = found.format == FORMAT and found.start == epoch.start
-    return found if whole and size == found.bytes else None
 
 
 def check_start(epoch: Epoch, ship: bytes, identity: bytes) -> str:
@@ -200,8 +145,7 @@ def _record(epoch: Epoch, made: dict[str, Any]) -> Start:
             runtime=RUNTIME,
             made=round(time.time(), 3),
         )
-        text = json.dumps(asdict(start), indent=1) + "\n"
-        write_durably(_record_of(epoch), text.encode())
+        write_start(epoch, start)
     except OSError as error:
         raise explain_disk(error, epoch.path, "keeping a state") from error
     return start

@@ -63,6 +63,8 @@ EXIT_CODES: dict[str, int] = {
     "log-failed": 4,
     "log-open": 4,
     "chop-refused": 4,
+    "archive-exists": 4,
+    "archive-failed": 4,
     "lmdb-version": 4,
     "meta-bad": 4,
     # the serf and its image

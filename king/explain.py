@@ -170,6 +170,17 @@ WORDS: dict[str, Words] = {
         "start; one of these is missing, or not good. Epochs that Vere made have none.",
         "`treadle roll PIER`, and once more after some events; then chop again.",
     ),
+    "archive-exists": Words(
+        "An epoch was not archived: where it should go, something else is.",
+        "The directory holds the epochs of another ship, or of an older copy of this "
+        "one.",
+        "Give each ship a directory of its own. Nothing was removed.",
+    ),
+    "archive-failed": Words(
+        "An epoch was not archived: the command that was to take it failed.",
+        "What the command itself says stands above the message.",
+        "Try the command by hand, with EPOCH and EPOCH_DIR set. Nothing was removed.",
+    ),
     "log-open": Words(
         "The log cannot be opened.",
         "The message has the reason that LMDB gave.",

@@ -28,8 +28,9 @@ import trio
 from king import failpoint
 from king.config import ReplayOptions
 from king.disk import explain_disk, sync_directory
-from king.epochs import read_start, start_from_epochs, take_start
+from king.epochs import start_from_epochs, take_start
 from king.errors import EXIT_FAULT, TreadleError
+from king.log.start import read_start
 from king.log_thread import LogThread
 from king.lord import Lord, SerfSpec, StartFailed, handshake_s
 from king.pier import Pier, open_pier

@@ -16,9 +16,10 @@ import trio
 
 from king.care.ground import Ground, Progress
 from king.disk import explain_disk
-from king.epochs import check_start, read_start
+from king.epochs import check_start
 from king.errors import TreadleError
 from king.log.epoch import Epoch, Log, sweep
+from king.log.start import read_start
 
 __all__ = ["KEEP_MIN", "chop"]
 

@@ -10,12 +10,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import lmdb
 import pytest
 
 from king.config import RUNTIME
-from king.epochs import read_start
 from king.log.chain import NO_LINK, read_chain
 from king.log.epoch import find_epochs, open_log
+from king.log.start import read_start
 from proto.noun import noun
 from tests.support.golden import expected, log_digest, unpack
 from tests.support.whole_ship import WholeShip, boot, treadle, wait_for
@@ -306,3 +307,114 @@ def test_a_roll_keeps_events_waiting_for_milliseconds_only(tmp_path: Path) -> No
         assert longest < 1.0, json.dumps(over)
         assert ship.stop() == 0
         ship.check()
+
+
+# --- archive --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_what_is_archived_can_be_put_back_and_replayed(
+    live: bool, many: Path, tmp_path: Path
+) -> None:
+    away = tmp_path / "away"
+    with copy_of(many, tmp_path) as ship:
+        names = epochs_of(ship.pier)
+        count = len(ship.log())
+        if live:
+            ship.start()
+        found = ran("archive", ship.pier, away)
+        assert [row["name"] for row in found["archived"]] == names[:2]
+        assert found["removed"] == names[:2]
+        if live:
+            assert ship.stop() == 0
+        assert sorted(path.name for path in away.iterdir()) == names[:2]
+        verified = treadle("log", "verify", away / names[0])
+        assert verified.code == 0, verified.out
+        assert epochs_of(ship.pier) == names[2:]
+        assert ran("archive", ship.pier, away)["archived"] == []
+        for name in names[:2]:
+            shutil.copytree(away / name, ship.layout.log_dir / name)
+        assert ran("replay", ship.pier, "--from-scratch")["replayed"] >= count
+        ship.check()
+
+
+def test_an_interrupted_archive_goes_on(many: Path, tmp_path: Path) -> None:
+    """Copies that are whole are verified and taken; parts are made anew."""
+    ship = copy_of(many, tmp_path)
+    away = tmp_path / "away"
+    names = epochs_of(ship.pier)
+    shutil.copytree(ship.layout.log_dir / names[0], away / names[0])
+    (away / ".part" / names[1]).mkdir(parents=True)
+    (away / ".part" / names[1] / "data.mdb").write_bytes(b"half")
+    assert ran("archive", ship.pier, away)["removed"] == names[:2]
+    assert sorted(path.name for path in away.iterdir()) == names[:2]
+
+
+def test_an_archive_never_removes_what_it_did_not_verify(
+    many: Path, tmp_path: Path
+) -> None:
+    ship = copy_of(many, tmp_path)
+    names = epochs_of(ship.pier)
+    away = tmp_path / "away"
+    other = away / names[0]
+    shutil.copytree(ship.layout.log_dir / names[0], other)
+    data = bytearray((other / "data.mdb").read_bytes())
+    data[-5000] ^= 1
+    (other / "data.mdb").write_bytes(data)
+    refused = treadle("archive", ship.pier, away)
+    assert refused.fault == "archive-exists"
+    assert treadle("archive", ship.pier, ship.pier / ".urb/log").fault == "usage"
+    assert treadle("archive", ship.pier).fault == "usage"
+    assert epochs_of(ship.pier) == names
+
+
+def test_a_job_that_changed_is_not_archived(many: Path, tmp_path: Path) -> None:
+    ship = copy_of(many, tmp_path)
+    names = epochs_of(ship.pier)
+    change_event(ship.layout.log_dir / names[1], int(names[1][2:]) + 1)
+    refused = treadle("archive", ship.pier, tmp_path / "away")
+    assert refused.fault == "log-bad"
+    assert f"event {int(names[1][2:]) + 1}" in refused.err
+    assert epochs_of(ship.pier) == names
+
+
+def change_event(epoch: Path, event: int) -> None:
+    """One byte of a job."""
+    with lmdb.open(str(epoch), max_dbs=2) as environment:
+        events = environment.open_db(b"EVENTS", integerkey=True, create=False)
+        with environment.begin(db=events, write=True) as transaction:
+            value = bytearray(transaction.get(event.to_bytes(8, "little")))
+            value[7] ^= 1
+            transaction.put(event.to_bytes(8, "little"), bytes(value))
+
+
+@pytest.mark.parametrize("which", [0, 3])
+def test_check_and_verify_name_the_event_that_changed(
+    which: int, many: Path, tmp_path: Path
+) -> None:
+    """In a sealed epoch, and in the newest."""
+    ship = copy_of(many, tmp_path)
+    name = epochs_of(ship.pier)[which]
+    event = int(name[2:]) + 2
+    change_event(ship.layout.log_dir / name, event)
+    for words in (["check", ship.pier], ["log", "verify", ship.pier]):
+        found = treadle(*words)
+        assert found.code == 1
+        assert f"{name}: event {event}:" in found.out
+    found = treadle("log", "verify", ship.pier, "--first", event, "--json")
+    bad = [event for epoch in found.json["epochs"] for event in epoch["bad_events"]]
+    assert bad == [event]
+
+
+def test_a_command_takes_epochs(many: Path, tmp_path: Path) -> None:
+    ship = copy_of(many, tmp_path)
+    names = epochs_of(ship.pier)
+    failed = treadle("archive", ship.pier, "--cmd", "exit 3")
+    assert failed.fault == "archive-failed"
+    assert epochs_of(ship.pier) == names
+    away = tmp_path / "away"
+    away.mkdir()
+    words = f'cp -r "$EPOCH_DIR" "{away}/$EPOCH" && echo took "$EPOCH"'
+    found = ran("archive", ship.pier, "--cmd", words, "--keep", "3")
+    assert found["removed"] == [names[0]]
+    assert treadle("log", "verify", away / names[0]).code == 0
