@@ -35,6 +35,7 @@ def rest_status(root: Path) -> dict[str, Any]:
             "event": log.last,
             "mug": f"{rows[0].mug:08x}" if rows and rows[0].mug else None,
             "snapshot_event": None,
+            "pins": {},
             "log_bytes": log.size_bytes(),
             "epochs": [epoch.path.name for epoch in log.epochs],
             "http": None,
@@ -55,6 +56,7 @@ def rest_status(root: Path) -> dict[str, Any]:
             return value
         if image["good"]:
             value["snapshot_event"] = image["event"]
+            value["pins"] = {pin["name"]: pin["event"] for pin in image["pins"]}
             # The rows of a boot carry no mugs; the snapshot knows.
             if value["mug"] is None and image["event"] == log.last:
                 value["mug"] = image["mug"]

@@ -22,7 +22,7 @@ import shutil
 import stat
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from king.config import RUNTIME, BootOptions, runtime_version
@@ -39,7 +39,6 @@ from king.pier import (
     new_manifest,
 )
 from king.pill.formats import Pill, embedded_pill_path, read_pill
-from king.place import observe
 from proto import fast
 from proto.cord import da_from_unix, ship_text
 from proto.jam import jam
@@ -283,8 +282,7 @@ def _make_pier(root: Path, ship: int, life: int, rows: Sequence[Row]) -> Pier:
     locks = lock_pier(layout)
     try:
         create_log(layout.log_dir, Meta(ship, True, life), rows, RUNTIME)
-        place = observe(layout)
-        manifest = replace(new_manifest(ship, adopted=False), place=place)
+        manifest = new_manifest(ship, adopted=False)
         write_manifest(layout.manifest, manifest)
         log = open_log(layout.log_dir, read_only=True)
     except BaseException:

@@ -258,15 +258,19 @@ class Pipeline:
         """Queue a peek, a gauge, ...: answered in order with the events."""
         self.asks.append(ask)
 
-    def save(self, done: Callable[[Plea | str], None]) -> bool:
+    def save(
+        self, done: Callable[[Plea | str], None], pin: str = "", unpin: str = ""
+    ) -> bool:
         """Plan a wall: nothing new is sent until all is durable, then Save, and
-        then the rest, for the serf saves beside what it does.
+        then the rest, for the serf saves beside what it does. Pins: see Save.
 
         False if one is planned or under way; then `done` will not be called.
         """
         if self.is_saving:
             return False
-        self._save = Ask("save", lambda n: Save(n, self.committed), Saved, done)
+        self._save = Ask(
+            "save", lambda n: Save(n, self.committed, pin, unpin), Saved, done
+        )
         return True
 
     # --- to the serf ----------------------------------------------------------

@@ -28,9 +28,7 @@ import trio
 from king import failpoint
 from king.config import ReplayOptions
 from king.disk import explain_disk, sync_directory
-from king.epochs import start_from_epochs, take_start
 from king.errors import EXIT_FAULT, TreadleError
-from king.log.start import read_start
 from king.log_thread import LogThread
 from king.lord import Lord, SerfSpec, StartFailed, handshake_s
 from king.pier import Pier, open_pier
@@ -429,7 +427,6 @@ async def replay_pier(options: ReplayOptions) -> int:
         if options.from_scratch:
             # The old snapshot stays until the new one is whole.
             path = pier.layout.scratch_image
-            await _take_oldest_start(pier, path)
         shown = None if options.json else show_progress()
         jets: dict[str, dict[str, int]] = {}
         try:
@@ -483,15 +480,6 @@ def _print_replayed(
         )
 
 
-async def _take_oldest_start(pier: Pier, image: Path) -> None:
-    """Older epochs were chopped: what is left begins with a state."""
-    if pier.log.epochs[0].start:
-        for epoch in pier.log.epochs:
-            if read_start(epoch) is not None:
-                await take_start(epoch, image, pier.layout.restored_image)
-                return
-
-
 async def run_boot(pier: Pier) -> tuple[int, int]:
     """All rows of a fresh pier's log through a serf; a snapshot of the end.
 
@@ -513,8 +501,10 @@ async def play_through(
     on_progress: Callable[[Progress], None] | None,
     serf_options: tuple[str, ...] = (),
     on_jets: Callable[[dict[str, dict[str, int]]], None] | None = None,
+    then: Callable[[Lord], Awaitable[None]] | None = None,
 ) -> tuple[Replayed, bool]:
-    """Serf, replay, snapshot, serf's end. Interrupted, it saves where it is.
+    """Serf, replay, snapshot, serf's end. Interrupted, it saves where it is. `then`
+    is for the serf that has caught up.
 
     Returns what was done, and whether it got to `until`.
     """
@@ -526,6 +516,7 @@ async def play_through(
         log=pier.identity,
         event_max=pier.log.last,
         lock_fd=pier.lock_descriptor,
+        handshake_s=handshake_s(image),
         options=serf_options,
     )
 
@@ -546,23 +537,11 @@ async def play_through(
         await trio.sleep(HALT_S)
         _kill(lords)
 
-    async def start_one(verify: bool) -> Lord:
-        given = replace(spec, verify=verify, handshake_s=handshake_s(image))
+    async def start(verify: bool) -> Lord:
+        given = replace(spec, verify=verify)
         lord = await Lord.start(nursery, given, on_line=_print_line)
         lords.append(lord)
         return lord
-
-    async def start(verify: bool) -> Lord:
-        from_scratch = image == pier.layout.scratch_image
-        return await start_from_epochs(
-            start_one,
-            verify,
-            image=image,
-            scratch=pier.layout.restored_image,
-            epochs=() if from_scratch else pier.log.epochs,
-            last=pier.log.last,
-            tell=_print_line,
-        )
 
     async def catch_up(lord: Lord) -> Replayed:
         assert lord.ripe is not None
@@ -596,6 +575,8 @@ async def play_through(
                 plea = await ask(lord, _LAST_REQUEST, Gauge(_LAST_REQUEST), Gauged)
                 if isinstance(plea, Gauged):
                     on_jets(split_gauges(plea.values)[1])
+            if then is not None and done.event >= until:
+                await then(lord)
             await lord.stop()
             nursery.cancel_scope.cancel()
     finally:

@@ -198,15 +198,17 @@ class Spine:
             reply = await self.begin_save()()
         return reply if isinstance(reply, Saved) else None
 
-    def begin_save(self) -> Callable[[], Awaitable[Plea]]:
+    def begin_save(
+        self, pin: str = "", unpin: str = ""
+    ) -> Callable[[], Awaitable[Plea]]:
         """Plan a save (of this very moment, if we are at a wall); what waits for
-        its end, and gives Saved or Bail.
+        its end, and gives Saved or Bail. Pins: see Save in proto.message.
 
         :raises TreadleError: as `save`, both of them
         """
         failpoint.hit("save.before")
         question = self._question("save")
-        if not self.pipeline.save(question.done):
+        if not self.pipeline.save(question.done, pin, unpin):
             raise TreadleError("failed", "a snapshot is being saved already")
         self.pump()
 
@@ -299,8 +301,7 @@ class Spine:
             if scope.cancelled_caught:
                 tell("no snapshot at the end: the serf does not answer in time")
         # What of the reserve was not needed is for the next start.
-        if self._log.reserve is not None:
-            await self._thread.run(self._log.take_reserve)
+        await self._thread.run(self._log.take_reserve)
         # 3. The serf.
         self.stopping = True
         if self.lord is not None:

@@ -53,22 +53,26 @@ class Rate:
 
 def split_gauges(
     values: Iterable[tuple[str, int]],
-) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
-    """A serf's counters: those of the machine, and those of each arm that was
-    called (`jet:PATH:WHAT`). What is named in no such way is left out."""
+) -> tuple[dict[str, int], dict[str, dict[str, int]], dict[str, int]]:
+    """A serf's counters: those of the machine; those of each arm that was called
+    (`jet:PATH:WHAT`); and the events that are pinned (`pin:NAME`). What is named
+    in no such way is left out."""
     machine: dict[str, int] = {}
     jets: dict[str, dict[str, int]] = {}
+    pins: dict[str, int] = {}
     for name, value in islice(values, GAUGES_MAX):
         if len(name) > GAUGE_NAME_MAX:
             continue
         match name.split(":", 2):
             case ["jet", path, what]:
                 jets.setdefault(path, {})[what] = value
-            case ["jet", *_]:
+            case ["pin", pin]:
+                pins[pin] = value
+            case ["jet" | "pin", *_]:
                 pass
             case _:
                 machine[name] = value
-    return machine, jets
+    return machine, jets, pins
 
 
 def pipeline_status(pipeline: Pipeline, rate: Rate) -> dict[str, Any]:

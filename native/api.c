@@ -182,31 +182,22 @@ static bool are_records(const uint8_t *data, uint64_t size, size_t count) {
 /* --- events ------------------------------------------------------------------- */
 
 int64_t nk_serf_work(nk_serf *serf, const uint8_t *jobs, uint64_t size,
-                     uint64_t budget_us, void (*early)(void *context), void *context) {
-    struct nk_machine *machine = &serf->machine;
+                     uint64_t budget_us) {
     uint64_t end = now_ns() + budget_us * 1000;
     uint64_t at = 0;
-    machine->alarm = early;
-    machine->alarm_context = context;
     serf->out.size = 0;
     if (!are_records(jobs, size, 3)) return -1;
     while (at < size) {
         uint64_t head[3] = {0}; /* request, deadline_ms, size */
         struct nk_bytes job;
         (void)take_record(jobs, size, &at, head, 3, &job);
-        nk_machine_request(machine, head[0]);
-        bool waits = early != NULL && serf->out.size != 0;
-        machine->alarm_ns = waits ? end : 0;
-        answer_records(serf);
-        nk_status status = nk_kernel_poke(serf, job, head[1]);
-        if (waits && machine->alarm_ns == 0) serf->out.size = 0; /* they were told */
-        machine->alarm_ns = 0;
-        if (status == NK_OK) {
+        nk_machine_request(&serf->machine, head[0]);
+        if (nk_kernel_poke(serf, job, head[1]) == NK_OK) {
             put_done(serf, head[0]);
         } else {
             put_bail(serf, head[0]);
         }
-        nk_machine_request(machine, 0);
+        nk_machine_request(&serf->machine, 0);
         nk_kernel_tend(serf, false);
         if (serf->out.size >= OUT_SIZE_SOFT || now_ns() >= end) break;
     }
@@ -340,7 +331,7 @@ int nk_serf_load(nk_serf *serf, uint64_t event_max, int verify, const uint8_t *s
     return (int)status;
 }
 
-int nk_serf_save_begin(nk_serf *serf, int wake) {
+int nk_serf_save_begin(nk_serf *serf, int wake, const char *pin, const char *unpin) {
     char message[256] = "";
     nk_status status = NK_OK;
     serf->goof_count = 0;
@@ -351,6 +342,11 @@ int nk_serf_save_begin(nk_serf *serf, int wake) {
     if (serf->image_refused) status = nk_image_reset(serf->image, message);
     if (status == NK_OK) {
         serf->image_refused = false;
+        if (*unpin != 0) status = nk_image_unpin(serf->image, unpin, message);
+        if (status == NK_OK && *pin != 0)
+            status = nk_image_pin(serf->image, pin, message);
+    }
+    if (status == NK_OK) {
         status = nk_image_save_begin(serf->image, &serf->machine.home, &serf->identity,
                                      serf->event, serf->mug, wake, message);
     }
@@ -399,9 +395,16 @@ static void describe_image(const struct nk_image_info *info,
     memcpy(checked->log, info->identity.log, sizeof checked->log);
 }
 
+_Static_assert(sizeof((struct nk_pin_facts *)0)->name == NK_PIN_NAME_SIZE &&
+                   sizeof((struct nk_checked *)0)->pins ==
+                       NK_PINS_MAX * sizeof(struct nk_pin_facts),
+               "pins");
+
 static int look_at_image(const char *path, bool whole, struct nk_checked *checked) {
     struct nk_image *image = NULL;
     struct nk_image_info info = {0};
+    struct nk_pin pins[NK_PINS_MAX];
+    char unread[MESSAGE_SIZE];
     memset(checked, 0, sizeof *checked);
     nk_status status = nk_image_open(path, true, &image, checked->message);
     if (status != NK_OK) return (int)status;
@@ -409,6 +412,16 @@ static int look_at_image(const char *path, bool whole, struct nk_checked *checke
         status = nk_image_check(image, &info, &checked->generations, checked->message);
     } else {
         nk_image_newest(image, &info, &checked->generations);
+    }
+    checked->pin_count = nk_image_pins(image, pins, unread);
+    for (uint32_t i = 0; i < checked->pin_count; i++) {
+        memcpy(checked->pins[i].name, pins[i].name, sizeof pins[i].name);
+        checked->pins[i].generation = pins[i].generation;
+        checked->pins[i].event = pins[i].event;
+    }
+    if (status == NK_OK && unread[0] != 0) {
+        memcpy(checked->message, unread, sizeof unread);
+        status = NK_BAD;
     }
     nk_image_close(image);
     describe_image(&info, checked);
@@ -491,6 +504,18 @@ static const char *jet_gauge(struct nk_serf *serf, uint32_t index, uint64_t *val
     return NULL;
 }
 
+/* The pins, [index] from 0; else what arms there are. */
+static const char *pin_gauge(struct nk_serf *serf, uint32_t index, uint64_t *value) {
+    struct nk_pin pins[NK_PINS_MAX];
+    char unread[MESSAGE_SIZE];
+    uint32_t count = 0;
+    if (serf->image != NULL) count = nk_image_pins(serf->image, pins, unread);
+    if (index >= count) return jet_gauge(serf, index - count, value);
+    *value = pins[index].event;
+    snprintf(serf->gauge_name, sizeof serf->gauge_name, "pin:%s", pins[index].name);
+    return serf->gauge_name;
+}
+
 const char *nk_serf_gauge(nk_serf *serf, uint32_t index, uint64_t *value) {
     const struct nk_home *home = &serf->machine.home;
     const struct nk_arena *arena = &serf->machine.arena;
@@ -528,7 +553,7 @@ const char *nk_serf_gauge(nk_serf *serf, uint32_t index, uint64_t *value) {
         {"replayed", serf->replay_count},
     };
     uint32_t count = sizeof gauges / sizeof gauges[0];
-    if (index >= count) return jet_gauge(serf, index - count, value);
+    if (index >= count) return pin_gauge(serf, index - count, value);
     *value = gauges[index].value;
     return gauges[index].name;
 }

@@ -85,8 +85,9 @@ int nk_serf_load(nk_serf *serf, uint64_t event_max, int verify, const uint8_t *s
                  const uint8_t *log, struct nk_loaded *loaded);
 
 /* Begin to save the state as it now is, beside what comes; [wake]: an eventfd
- * that is written to when that is done. Then, or waiting for it, end it. */
-int nk_serf_save_begin(nk_serf *serf, int wake);
+ * that is written to when that is done. Then, or waiting for it, end it. [pin]:
+ * pin what is saved under that name; [unpin]: let that pin go; or "". */
+int nk_serf_save_begin(nk_serf *serf, int wake, const char *pin, const char *unpin);
 int nk_serf_save_is_done(const nk_serf *serf);
 int nk_serf_save_end(nk_serf *serf, struct nk_saved *saved);
 
@@ -95,7 +96,15 @@ int nk_serf_save_end(nk_serf *serf, struct nk_saved *saved);
 int nk_serf_verify_start(nk_serf *serf, char *message);
 int nk_serf_is_rotten(nk_serf *serf, char *message);
 
+struct nk_pin_facts {
+    char name[40];
+    uint64_t generation;
+    uint64_t event;
+};
+
 struct nk_checked {
+    uint32_t pin_count; /* of the newest generation */
+    struct nk_pin_facts pins[16];
     uint32_t good;
     uint32_t generations;
     uint64_t generation;
@@ -139,12 +148,9 @@ void nk_copy_end(nk_image_copy *copy);
 
 /* Work on job records in order, until all are done, [budget_us] is spent or
  * the answers have grown large; out: done and bail records. Returns how many
- * bytes of [jobs] are done with; -1: [jobs] is malformed, nothing was done.
- * Where the budget ends in the middle of a job, the answers to those before it
- * are out while [early] is called (NULL: they wait); it may take them, slogs and
- * the notice, and nothing else. */
+ * bytes of [jobs] are done with; -1: [jobs] is malformed, nothing was done. */
 int64_t nk_serf_work(nk_serf *serf, const uint8_t *jobs, uint64_t size,
-                     uint64_t budget_us, void (*early)(void *context), void *context);
+                     uint64_t budget_us);
 
 struct nk_played {
     uint64_t event; /* the last applied; where it stopped: the next */
@@ -175,7 +181,7 @@ const char *nk_serf_notice(nk_serf *serf);
 
 /* Counter number [index]: its name, or NULL past the last. The name lives
  * until the next call. Arms that were called have counters `jet:PATH:hits`
- * and so on. */
+ * and so on; `pin:NAME` is the event of a pinned generation. */
 const char *nk_serf_gauge(nk_serf *serf, uint32_t index, uint64_t *value);
 
 /* Observe what runs from now on (probe.h): a profile where [interval_us] is

@@ -39,10 +39,11 @@ nk_status nk_image_read_ring(struct nk_image *image, char message[256]) {
         image->ring[i] = RING_BAD;
         if (memcmp(super->magic, super_magic, sizeof super_magic) != 0) continue;
         if (!sum_equal(super->sum, super_sum(super))) continue;
-        if (super->format != NK_IMAGE_FORMAT || super->page_size != NK_PAGE_SIZE) {
+        if (super->format == 0 || super->format > NK_IMAGE_FORMAT ||
+            super->page_size != NK_PAGE_SIZE) {
             say(message,
                 "image: superblock %u has format %u with pages of %u bytes; this "
-                "build knows format %u with pages of %u",
+                "build knows formats up to %u with pages of %u",
                 i, super->format, super->page_size, NK_IMAGE_FORMAT, NK_PAGE_SIZE);
             return NK_BAD;
         }
@@ -136,6 +137,7 @@ void nk_image_close(struct nk_image *image) {
     join_verify(image);
     generation_free(&image->base);
     generation_free(&image->previous);
+    nk_image_pins_free(&image->pins);
     free(image->shown);
     close(image->fd);
     free(image);
@@ -565,6 +567,9 @@ nk_status nk_image_load(struct nk_image *image, struct nk_home *home,
         }
         if (status == NK_OK) {
             nk_image_describe(image, super, info);
+            nk_image_pins_load(image, super, message);
+            if (message[0] != 0 && info->message[0] == 0)
+                memcpy(info->message, message, sizeof message);
             return NK_OK;
         }
         /* The newest refusal is the one worth telling. What is older than a
@@ -653,9 +658,41 @@ void nk_image_newest(const struct nk_image *image, struct nk_image_info *newest,
     *superblocks = count;
 }
 
+/* All of one generation, whose superblock is given. */
+static nk_status check_generation(struct nk_image *image, const struct super *super,
+                                  char message[256]) {
+    struct generation g;
+    nk_status status = nk_image_generation_read(image, super, &g, NULL, message);
+    if (status == NK_OK) status = generation_verify(image, &g, message);
+    generation_free(&g);
+    return status;
+}
+
+/* Those of the newest superblock. How many are whole; NK_BAD if not all. */
+static nk_status check_pins(struct nk_image *image, const struct super *newest,
+                            uint32_t *whole, char message[256]) {
+    struct pin_directory directory;
+    nk_status status = nk_image_pins_read(image, newest, &directory, message);
+    for (unsigned i = 0; i < directory.head.index; i++) {
+        struct super super;
+        char fault[256], why[200];
+        nk_status found = nk_image_pin_super(image, &directory.pins[i], &super, fault);
+        if (found == NK_OK) found = check_generation(image, &super, fault);
+        if (found == NK_OK) {
+            *whole += 1;
+        } else if (status == NK_OK) {
+            memcpy(why, fault, sizeof why - 1);
+            why[sizeof why - 1] = 0;
+            say(message, "pin %s: %s", directory.pins[i].name, why);
+            status = NK_BAD;
+        }
+    }
+    return status;
+}
+
 nk_status nk_image_check(struct nk_image *image, struct nk_image_info *newest,
                          uint32_t *generations, char message[256]) {
-    unsigned order[RING_COUNT], count = nk_image_ring_order(image, order);
+    unsigned order[RING_COUNT], count = nk_image_ring_order(image, order), kept = 0;
     nk_status status = NK_OK;
     memset(newest, 0, sizeof *newest);
     newest->slots = image->slot_count;
@@ -663,23 +700,37 @@ nk_status nk_image_check(struct nk_image *image, struct nk_image_info *newest,
     message[0] = 0;
     for (unsigned i = 0; i < count; i++) {
         const struct super *super = &image->supers[order[i]];
-        struct generation g;
+        const struct super *newer = &image->supers[order[i > 0 ? i - 1 : 0]];
         char fault[256] = "";
-        nk_status found = nk_image_generation_read(image, super, &g, NULL, fault);
-        if (found == NK_OK) found = generation_verify(image, &g, fault);
-        generation_free(&g);
+        /* The same but for its pins: it stands and falls with the newer one. */
+        if (i > 0 && super->page_count == newer->page_count &&
+            memcmp(super->directories, newer->directories, sizeof super->directories) ==
+                0) {
+            continue;
+        }
+        nk_status found = check_generation(image, super, fault);
         if (found == NK_OK) {
             if (!newest->good) nk_image_describe(image, super, newest);
             *generations += 1;
-        } else if (i < 2 && status == NK_OK) {
+        } else if (kept < 2 && status == NK_OK) {
             memcpy(message, fault, sizeof fault);
             status = NK_BAD;
         }
+        kept++;
     }
     for (unsigned i = 0; i < RING_COUNT; i++) {
         if (image->ring[i] != RING_BAD || status != NK_OK) continue;
         say(message, "superblock %u is damaged", i);
         status = NK_BAD;
+    }
+    if (count > 0) {
+        char fault[256];
+        nk_status found =
+            check_pins(image, &image->supers[order[0]], generations, fault);
+        if (found != NK_OK && status == NK_OK) {
+            memcpy(message, fault, sizeof fault);
+            status = found;
+        }
     }
     return status;
 }

@@ -19,6 +19,11 @@
  * before, and the report says so. Pages are mapped MAP_PRIVATE into home, or
  * read where a mapping would be too fragmented.
  *
+ * Pins: a generation that was pinned keeps its slots until it is unpinned,
+ * whatever is saved meanwhile, so that it can be copied or forked at leisure.
+ * The superblock leads to a directory of pins, and that to a superblock of each
+ * pinned generation. Both come and go with a save.
+ *
  * Owns: the image file, through a descriptor opened before confinement.
  * Invariants:
  *   superblock's event <= the log (the king names the event);
@@ -36,7 +41,11 @@
 
 #include "home.h"
 
-#define NK_IMAGE_FORMAT 1u
+/* What a superblock says is the oldest format that knows what it needs: 1, and
+ * with pins, which an older build would overwrite, 2. */
+#define NK_IMAGE_FORMAT 2u
+#define NK_PINS_MAX 16u
+#define NK_PIN_NAME_SIZE 40u /* with a zero at the end */
 
 struct nk_image;
 
@@ -57,6 +66,13 @@ struct nk_image_info {
     uint64_t bytes_written; /* with tables and superblock */
     struct nk_identity identity;
     char message[256]; /* what was refused and why; "" if nothing */
+};
+
+/* A pinned generation. */
+struct nk_pin {
+    char name[NK_PIN_NAME_SIZE];
+    uint64_t generation;
+    uint64_t event;
 };
 
 /* Open or create the file at [path] (O_CLOEXEC, O_NOFOLLOW). NK_IO/NK_BAD
@@ -87,6 +103,18 @@ nk_status nk_image_load(struct nk_image *image, struct nk_home *home,
  * may begin it anew. For an image in which a load found nothing usable:
  * without this a save refuses to touch it. Not after a load. */
 nk_status nk_image_reset(struct nk_image *image, char message[256]);
+
+/* Pin the generation that the next save writes, under a name of letters, digits
+ * and `-._` that no pin has; let a pin go, if there is one of that name, and ask so
+ * before a pin takes its place. Both are asked of the next save alone: if it fails,
+ * nothing has changed. NK_BAD with [message]. */
+nk_status nk_image_pin(struct nk_image *image, const char *name, char message[256]);
+nk_status nk_image_unpin(struct nk_image *image, const char *name, char message[256]);
+
+/* The pins, by age: of what was loaded or saved; else as the newest superblock
+ * has them. How many; [message]: they cannot be read. */
+unsigned nk_image_pins(const struct nk_image *image, struct nk_pin pins[NK_PINS_MAX],
+                       char message[256]);
 
 /* Save home as the next generation, beside the running events: home is frozen
  * (freeze.h) at this instant, and saved as it now is. At a safepoint, the
@@ -133,9 +161,10 @@ void nk_image_newest(const struct nk_image *image, struct nk_image_info *newest,
                      uint32_t *superblocks);
 
 /* Verify superblocks, tables and pages of every generation that is kept: the
- * two newest. Older ones decay, since their slots are free; they count in
- * [generations] while they are whole. [message] names the first fault, with
- * generation, slot and page; NK_BAD if any. Not while another process saves. */
+ * two newest that differ, and those that are pinned. Older ones decay, since their
+ * slots are free; they count in [generations] while they are whole, as pins do.
+ * [message] names the first fault, with generation, slot and page; NK_BAD if any. Not
+ * while another process saves. */
 nk_status nk_image_check(struct nk_image *image, struct nk_image_info *newest,
                          uint32_t *generations, char message[256]);
 

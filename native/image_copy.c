@@ -21,6 +21,7 @@ struct nk_image_copy {
     struct nk_image *made; /* `to`, as its reader sees it, once it is written */
     int to;
     struct super super;     /* of the source */
+    bool pinned;            /* and not among the last few */
     struct generation from; /* as it lies there */
     struct generation next; /* as it is to lie here */
     uint64_t at;            /* the next page, table or directory */
@@ -33,26 +34,34 @@ struct nk_image_copy {
 
 /* --- Beginning ----------------------------------------------------------- */
 
-static const struct super *choose(const struct nk_image *source, uint64_t event,
-                                  char message[256]) {
+/* The newest generation of [event], or else a pinned one. */
+static nk_status choose(struct nk_image_copy *copy, uint64_t event, char message[256]) {
+    const struct nk_image *source = copy->source;
     unsigned order[RING_COUNT], count = nk_image_ring_order(source, order);
-    size_t size = 0;
+    struct pin_directory pins;
     for (unsigned i = 0; i < count; i++) {
-        const struct super *super = &source->supers[order[i]];
-        if (event == NK_COPY_NEWEST || super->event == event) return super;
+        copy->super = source->supers[order[i]];
+        if (event == NK_COPY_NEWEST || copy->super.event == event) return NK_OK;
     }
     if (count == 0) {
         say(message, "there is no generation in it");
-        return NULL;
+        return NK_BAD;
+    }
+    (void)nk_image_pins_read(source, &source->supers[order[0]], &pins, message);
+    copy->pinned = true;
+    for (unsigned i = 0; i < pins.head.index; i++) {
+        if (pins.pins[i].event == event)
+            return nk_image_pin_super(source, &pins.pins[i], &copy->super, message);
     }
     say(message, "there is no generation of event %llu, but of",
         (unsigned long long)event);
-    for (unsigned i = 0; i < count && size < 200; i++) {
-        size = strlen(message);
-        snprintf(message + size, 256 - size, " %llu",
-                 (unsigned long long)source->supers[order[i]].event);
+    for (unsigned i = 0; i < count + pins.head.index; i++) {
+        size_t size = strlen(message);
+        uint64_t other =
+            i < count ? source->supers[order[i]].event : pins.pins[i - count].event;
+        snprintf(message + size, 256 - size, " %llu", (unsigned long long)other);
     }
-    return NULL;
+    return NK_BAD;
 }
 
 /* Where everything goes. */
@@ -86,25 +95,9 @@ nk_status nk_image_copy_begin(const char *path, uint64_t event, int to,
     copy->buffer = zeroed(BATCH_PAGES, SLOT_SIZE);
     copy->wants = zeroed(BATCH_PAGES, sizeof *copy->wants);
     nk_status status = nk_image_open(path, true, &copy->source, info->message);
-    if (status == NK_OK) {
-        const struct super *super = choose(copy->source, event, info->message);
-        status = super == NULL ? NK_BAD : NK_OK;
-        if (super != NULL) copy->super = *super;
-    }
+    if (status == NK_OK) status = choose(copy, event, info->message);
     if (status == NK_OK) {
         nk_image_describe(copy->source, &copy->super, info);
-        status = nk_image_generation_read(copy->source, &copy->super, &copy->from, NULL,
-                                          info->message);
-    }
-    if (status == NK_OK) {
-        lay_out(copy);
-        int failed = posix_fallocate(to, 0, (off_t)copy->state.bytes);
-        if (failed != 0) {
-            say(info->message, "no room for the copy: %s", strerror(failed));
-            status = NK_IO;
-        }
-    }
-    if (status == NK_OK) {
         *out = copy;
     } else {
         nk_image_copy_end(copy);
@@ -126,11 +119,11 @@ void nk_image_copy_end(struct nk_image_copy *copy) {
 
 /* --- Writing ------------------------------------------------------------- */
 
-/* The source was not as its tables say: because of later saves? */
-static nk_status blame(struct nk_image_copy *copy, nk_status status,
-                       char message[256]) {
+/* Have later saves used its slots again? A pin keeps its own. */
+static bool is_overwritten(struct nk_image_copy *copy) {
     struct nk_image *source = copy->source;
-    uint64_t number = copy->from.number;
+    struct nk_pin pins[NK_PINS_MAX];
+    uint64_t number = copy->super.generation;
     bool there = false;
     char unread[256];
     (void)nk_image_read_ring(source, unread);
@@ -138,11 +131,36 @@ static nk_status blame(struct nk_image_copy *copy, nk_status status,
         there = there || (source->ring[i] == RING_GOOD &&
                           source->supers[i].generation == number);
     }
-    if (there && source->newest < number + 2) return status;
+    if (there) return source->newest >= number + 2;
+    unsigned count = copy->pinned ? nk_image_pins(source, pins, unread) : 0;
+    for (unsigned i = 0; i < count; i++) {
+        if (pins[i].generation == number) return false;
+    }
+    return true;
+}
+
+/* The source was not as its tables say. */
+static nk_status blame(struct nk_image_copy *copy, nk_status status,
+                       char message[256]) {
+    if (!is_overwritten(copy)) return status;
     copy->state.overwritten = true;
     say(message, "generation %llu was overwritten: there is generation %llu now",
-        (unsigned long long)number, (unsigned long long)source->newest);
+        (unsigned long long)copy->super.generation,
+        (unsigned long long)copy->source->newest);
     return NK_BAD;
+}
+
+/* Its tables, and room for all of it. */
+static nk_status prepare(struct nk_image_copy *copy, char message[256]) {
+    nk_status status = nk_image_generation_read(copy->source, &copy->super, &copy->from,
+                                                NULL, message);
+    if (status != NK_OK) return blame(copy, status, message);
+    lay_out(copy);
+    copy->state.phase = NK_COPY_PAGES;
+    int failed = posix_fallocate(copy->to, 0, (off_t)copy->state.bytes);
+    if (failed == 0) return NK_OK;
+    say(message, "no room for the copy: %s", strerror(failed));
+    return NK_IO;
 }
 
 /* What is wanted into the buffer, neighbours at once. */
@@ -256,7 +274,9 @@ static nk_status finish(struct nk_image_copy *copy, char message[256]) {
     }
     if (status == NK_OK) status = sync_copy(copy, message);
     if (status != NK_OK) return status;
+    super.format = 1;
     super.slot_count = copy->slot;
+    super.pins = (struct ref){0, 0, {0, 0}};
     memset(super.directories, 0, sizeof super.directories);
     memcpy(super.directories, next->directories,
            next->directory_count * sizeof(struct ref));
@@ -315,6 +335,9 @@ nk_status nk_image_copy_step(struct nk_image_copy *copy, struct nk_copy_state *s
     nk_status status = NK_OK;
     message[0] = 0;
     switch (copy->state.phase) {
+    case NK_COPY_BEGUN:
+        status = prepare(copy, message);
+        break;
     case NK_COPY_PAGES:
         status = copy_pages(copy, message);
         break;

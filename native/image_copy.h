@@ -30,7 +30,13 @@
 
 struct nk_image_copy;
 
-enum nk_copy_phase { NK_COPY_PAGES, NK_COPY_TABLES, NK_COPY_VERIFY, NK_COPY_DONE };
+enum nk_copy_phase {
+    NK_COPY_BEGUN,
+    NK_COPY_PAGES,
+    NK_COPY_TABLES,
+    NK_COPY_VERIFY,
+    NK_COPY_DONE
+};
 
 struct nk_copy_state {
     enum nk_copy_phase phase;
@@ -41,7 +47,8 @@ struct nk_copy_state {
     bool overwritten;
 };
 
-/* Begin to copy the newest generation of [event] in [source] into [to], an
+/* Begin to copy the generation of [event] in [source], one of the last few or a
+ * pinned one, into [to], an
  * empty file open for reading and writing. [info] describes it. NK_IO, NK_BAD
  * with info->message, which says what events there are. */
 nk_status nk_image_copy_begin(const char *source, uint64_t event, int to,

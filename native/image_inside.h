@@ -33,6 +33,7 @@
 #define PAGES_MAX ((uint64_t)DIRECTORIES_MAX * REFS_PER_DIRECTORY * ENTRIES_PER_TABLE)
 #define TABLE_MAGIC 0x62746b6eu     /* "nktb" */
 #define DIRECTORY_MAGIC 0x69646b6eu /* "nkdi" */
+#define PINS_MAGIC 0x69706b6eu      /* "nkpi" */
 
 static const uint8_t super_magic[8] = {'n', 'k', 'i', 'm', 'a', 'g', 'e', '\n'};
 
@@ -65,7 +66,7 @@ struct super {
     uint64_t page_count;
     uint64_t table_count;
     uint64_t slot_count; /* the file had at least so many */
-    struct ref pins;     /* directory of pinned generations; none yet */
+    struct ref pins;     /* directory of pinned generations; slot 0: none */
     struct ref directories[DIRECTORIES_MAX];
     uint8_t zero[10072];
 };
@@ -99,6 +100,20 @@ struct directory {
     struct ref refs[REFS_PER_DIRECTORY];
 };
 
+/* A pinned generation's superblock has no pins of its own. */
+struct pin_entry {
+    struct ref super;
+    uint64_t generation;
+    uint64_t event;
+    char name[NK_PIN_NAME_SIZE];
+};
+
+struct pin_directory {
+    struct head head; /* index: how many */
+    struct pin_entry pins[NK_PINS_MAX];
+    uint8_t zero[15040];
+};
+
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the image is little-endian");
 _Static_assert(sizeof(struct nk_identity) == 32, "identity");
 _Static_assert(sizeof(struct ref) == 24, "reference");
@@ -108,6 +123,7 @@ _Static_assert(sizeof(struct table) == SLOT_SIZE, "a table is a slot");
 _Static_assert(sizeof(struct directory) == SLOT_SIZE, "a directory is a slot");
 #endif
 _Static_assert(sizeof(struct super) == SLOT_SIZE, "a superblock is a slot");
+_Static_assert(sizeof(struct pin_directory) == SLOT_SIZE, "pins are a slot");
 _Static_assert(offsetof(struct super, sum) == 16, "the same in every format");
 _Static_assert(offsetof(struct super, roots) == 88, "superblock");
 _Static_assert(NK_ROOT_COUNT == 4, "a change of roots is a change of format");
@@ -157,6 +173,24 @@ struct generation {
     uint32_t tails;   /* while it is read: pages that a run still lacks */
 };
 
+struct pin {
+    struct pin_entry entry;
+    bool released; /* the superblock before the newest one has it, that has not */
+    struct bits used;
+};
+
+/* `listed` is the event thread's, all else the saving thread's while it saves. */
+struct pins {
+    struct ref directory; /* of base's superblock; slot 0: there is none */
+    struct ref before;    /* of the superblock before it: to be spared as well */
+    struct pin pins[2 * NK_PINS_MAX];
+    unsigned count;
+    bool found; /* which slots they use, and what was released */
+    char pin[NK_PIN_NAME_SIZE], unpin[NK_PIN_NAME_SIZE]; /* asked of the next save */
+    struct nk_pin listed[NK_PINS_MAX];
+    unsigned listed_count;
+};
+
 enum ring_state { RING_EMPTY, RING_BAD, RING_GOOD };
 
 struct nk_image {
@@ -171,6 +205,7 @@ struct nk_image {
     struct super supers[RING_COUNT];
     struct generation base;
     struct generation previous;
+    struct pins pins;
     uint32_t *shown; /* by logical page: slot that the mapping shows, or 0 */
     uint64_t shown_count;
     pthread_t thread;
@@ -309,6 +344,14 @@ static inline bool use_slot(struct generation *g, uint32_t slot) {
     return true;
 }
 
+/* Do both say the same of every page? */
+static inline bool same_tables(const struct generation *g, const struct super *super) {
+    return super->page_count == g->page_count &&
+           super->directory_count == g->directory_count &&
+           memcmp(super->directories, g->directories,
+                  g->directory_count * sizeof(struct ref)) == 0;
+}
+
 static inline void clear_dirty(struct nk_home *home, uint64_t page_count) {
     uint64_t words = (page_count + 63) / 64;
     memset(home->dirty, 0, words * 8);
@@ -347,6 +390,34 @@ nk_status nk_image_read_ring(struct nk_image *image, char message[256]);
 /* The slot of a directory, from what [g] knows of its tables. */
 void nk_image_make_directory(const struct generation *g, uint64_t index,
                              struct directory *directory);
+
+/* --- Pins: image_pins.c -------------------------------------------------- */
+
+/* The directory that [super] leads to, which may be none: empty then. */
+nk_status nk_image_pins_read(const struct nk_image *image, const struct super *super,
+                             struct pin_directory *directory, char message[256]);
+/* The superblock of a pinned generation. */
+nk_status nk_image_pin_super(const struct nk_image *image,
+                             const struct pin_entry *entry, struct super *super,
+                             char message[256]);
+/* Take those of the superblock that was loaded. [message]: they are lost. */
+void nk_image_pins_load(struct nk_image *image, const struct super *super,
+                        char message[256]);
+void nk_image_pins_free(struct pins *pins);
+/* A save's, in this order: read what slots they use; spare them; the directory as
+ * it will be, and how many slots that takes; write it, and what [super] is to say;
+ * and, when that is durable, go by it. */
+void nk_image_pins_find(struct nk_image *image);
+void nk_image_pins_spare(const struct nk_image *image, struct bits *taken);
+unsigned nk_image_pins_plan(const struct nk_image *image,
+                            struct pin_directory *directory);
+nk_status nk_image_pins_write(const struct nk_image *image, const uint32_t *slots,
+                              unsigned count, struct pin_directory *directory,
+                              struct super *super, char message[256]);
+void nk_image_pins_saved(struct nk_image *image, const struct pin_directory *directory,
+                         const struct super *super);
+/* The event thread's: the save has ended. */
+void nk_image_pins_list(struct nk_image *image);
 
 /* End a save, whatever came of it. */
 void nk_image_save_abandon(struct nk_image *image);

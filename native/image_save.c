@@ -28,6 +28,8 @@ struct plan {
     uint64_t table_writes;
     uint32_t *directories;
     uint64_t directory_writes;
+    struct pin_directory *pins;
+    unsigned pin_writes;
     uint32_t *slots; /* for all of the above, in this order */
 };
 
@@ -38,6 +40,7 @@ static void plan_free(struct plan *plan) {
     free(plan->table_bits.words);
     free(plan->tables);
     free(plan->directories);
+    free(plan->pins);
     free(plan->slots);
 }
 
@@ -97,9 +100,11 @@ static void plan_pages(struct plan *plan, const struct generation *base,
                        const struct nk_freeze *freeze) {
     uint64_t words = (freeze->page_count + 63) / 64, count = 0;
     uint64_t *writes = zeroed(words, sizeof *writes);
+    bool changes = freeze->page_count != base->page_count;
     bits_size(&plan->table_bits, plan->next.table_count);
     for (uint64_t w = 0; w < words; w++) {
         uint64_t changed = freeze->dirty[w] | freeze->meta_dirty[w];
+        changes = changes || changed != 0;
         for (; changed != 0; changed &= changed - 1) {
             uint64_t bit = (uint64_t)__builtin_ctzll(changed), page = w * 64 + bit;
             if (page >= freeze->page_count) break;
@@ -112,7 +117,7 @@ static void plan_pages(struct plan *plan, const struct generation *base,
             }
         }
     }
-    plan_moves(plan, writes, words);
+    if (changes) plan_moves(plan, writes, words);
     for (uint64_t w = 0; w < words; w++) {
         count += (uint64_t)__builtin_popcountll(writes[w]);
     }
@@ -184,12 +189,25 @@ static void plan_make(struct plan *plan, const struct nk_image *image,
     plan_live(plan, freeze);
     plan_pages(plan, base, freeze);
     plan_tables(plan, base);
+    plan->pins = zeroed(1, sizeof *plan->pins);
+    plan->pin_writes = nk_image_pins_plan(image, plan->pins);
+}
+
+/* How many slots it writes. */
+static uint64_t plan_size(const struct plan *plan) {
+    return plan->page_writes + plan->table_writes + plan->directory_writes +
+           plan->pin_writes;
+}
+
+/* Nothing but the superblock's own words, and pins, will differ. */
+static bool is_same(const struct plan *plan, const struct generation *base) {
+    return base->number != 0 && plan->table_writes + plan->directory_writes == 0;
 }
 
 /* --- Room --------------------------------------------------------------- */
 
-/* The generation before base, whose slots a save must spare as well; if its
- * tables are bad it is lost anyway. */
+/* The generation before base that is not the same but for its pins: a save must
+ * spare its slots as well; if its tables are bad it is lost anyway. */
 static void find_previous(struct nk_image *image) {
     unsigned order[RING_COUNT], count = nk_image_ring_order(image, order);
     char message[256];
@@ -198,6 +216,7 @@ static void find_previous(struct nk_image *image) {
     for (unsigned i = 0; i < count; i++) {
         const struct super *super = &image->supers[order[i]];
         if (super->generation >= image->base.number) continue;
+        if (same_tables(&image->base, super)) continue;
         if (nk_image_generation_read(image, super, &image->previous, NULL, message) ==
             NK_OK) {
             return;
@@ -215,6 +234,7 @@ static struct bits slots_taken(struct nk_image *image, const struct nk_freeze *f
         bits_set(&taken, i);
     bits_add(&taken, &image->base.used);
     bits_add(&taken, &image->previous.used);
+    nk_image_pins_spare(image, &taken);
     for (uint64_t p = 0; p < shown; p++) {
         struct nk_page meta;
         if (image->shown[p] == 0) continue;
@@ -284,7 +304,7 @@ static bool grow_file(struct nk_image *image, uint64_t slots, char message[256])
  * a larger file all the same. */
 static nk_status allocate(struct nk_image *image, struct plan *plan, struct bits *taken,
                           char message[256]) {
-    uint64_t want = plan->page_writes + plan->table_writes + plan->directory_writes;
+    uint64_t want = plan_size(plan);
     uint64_t holds = plan->next.page_count + plan->next.table_count;
     uint64_t growth = want > GROWTH_SLOTS ? want : GROWTH_SLOTS;
     uint64_t free_slots;
@@ -461,18 +481,13 @@ static nk_status wipe_strays(struct nk_image *image, char message[256]) {
     return NK_OK;
 }
 
-static nk_status write_super(struct nk_image *image, const struct nk_freeze *freeze,
-                             const struct generation *next,
-                             const struct nk_identity *identity, uint32_t mug,
-                             char message[256]) {
-    unsigned order[RING_COUNT], count = nk_image_ring_order(image, order);
-    unsigned at = count == RING_COUNT ? order[RING_COUNT - 1] : 0;
-    while (count < RING_COUNT && image->ring[at] == RING_GOOD)
-        at++;
-    struct super *super = &image->supers[at];
+static void make_super(const struct nk_image *image, const struct nk_freeze *freeze,
+                       const struct generation *next,
+                       const struct nk_identity *identity, uint32_t mug,
+                       struct super *super) {
     memset(super, 0, sizeof *super);
     memcpy(super->magic, super_magic, sizeof super_magic);
-    super->format = NK_IMAGE_FORMAT;
+    super->format = 1; /* with pins: NK_IMAGE_FORMAT */
     super->page_size = NK_PAGE_SIZE;
     super->generation = next->number;
     super->event = next->event;
@@ -485,7 +500,27 @@ static nk_status write_super(struct nk_image *image, const struct nk_freeze *fre
     super->slot_count = image->slot_count;
     memcpy(super->directories, next->directories,
            next->directory_count * sizeof(struct ref));
+}
+
+/* Where in the ring: the oldest goes; but of several with the same tables, the
+ * newest is enough, so that an older state is not lost to pins that change. */
+static unsigned ring_place(const struct nk_image *image,
+                           const struct generation *next) {
+    unsigned order[RING_COUNT], count = nk_image_ring_order(image, order), at = 0;
+    for (unsigned i = count; i-- > 1;) {
+        if (same_tables(next, &image->supers[order[i]])) return order[i];
+    }
+    if (count == RING_COUNT) return order[RING_COUNT - 1];
+    while (image->ring[at] == RING_GOOD)
+        at++;
+    return at;
+}
+
+static nk_status write_super(struct nk_image *image, const struct generation *next,
+                             struct super *super, char message[256]) {
+    unsigned at = ring_place(image, next);
     super->sum = super_sum(super);
+    image->supers[at] = *super;
     image->ring[at] = RING_BAD;
     if (!write_slots(image->fd, super, at, 1) || !sync_image(image)) {
         image->poisoned = true;
@@ -495,9 +530,10 @@ static nk_status write_super(struct nk_image *image, const struct nk_freeze *fre
     return NK_OK;
 }
 
-/* Everything but the superblock. */
+/* Everything but the superblock, which [super] is to become. */
 static nk_status write_plan(struct nk_image *image, struct nk_freeze *freeze,
-                            struct plan *plan, char message[256]) {
+                            struct plan *plan, const struct nk_identity *identity,
+                            uint32_t mug, struct super *super, char message[256]) {
     const uint32_t *slots = plan->slots + plan->page_writes;
     nk_status status = write_pages(image, freeze, plan, message);
     if (status != NK_OK) return status;
@@ -507,10 +543,16 @@ static nk_status write_plan(struct nk_image *image, struct nk_freeze *freeze,
     status = write_tables(image, freeze, &plan->next, plan->tables, slots,
                           plan->table_writes, message);
     if (status != NK_OK) return status;
-    status = write_tables(image, NULL, &plan->next, plan->directories,
-                          slots + plan->table_writes, plan->directory_writes, message);
+    slots += plan->table_writes;
+    status = write_tables(image, NULL, &plan->next, plan->directories, slots,
+                          plan->directory_writes, message);
     if (status != NK_OK) return status;
-    if (plan->table_writes + plan->directory_writes > 0 && !sync_image(image)) {
+    slots += plan->directory_writes;
+    make_super(image, freeze, &plan->next, identity, mug, super);
+    status =
+        nk_image_pins_write(image, slots, plan->pin_writes, plan->pins, super, message);
+    if (status != NK_OK) return status;
+    if (plan_size(plan) > plan->page_writes && !sync_image(image)) {
         return write_failed(message, "tables");
     }
     return wipe_strays(image, message);
@@ -573,31 +615,43 @@ static nk_status may_save(struct nk_image *image, const struct nk_home *home,
     return NK_OK;
 }
 
+/* The plan is durable: go by it. */
+static void adopt(struct nk_image *image, struct plan *plan) {
+    if (is_same(plan, &image->base)) {
+        generation_free(&image->base);
+    } else {
+        generation_free(&image->previous);
+        image->previous = image->base;
+    }
+    image->base = plan->next;
+    image->newest = plan->next.number;
+    image->blank = false;
+    memset(&plan->next, 0, sizeof plan->next);
+    mark_used(image, &image->base);
+}
+
 static nk_status do_save(struct nk_save *save) {
     struct nk_image *image = save->image;
     struct nk_freeze *freeze = save->freeze;
     struct nk_image_info *info = &save->info;
+    struct super super;
     struct plan plan;
     struct bits taken;
     if (nk_image_verify_wait(image, info->message) == NK_VERIFY_BAD) return NK_BAD;
     find_previous(image);
+    nk_image_pins_find(image);
     plan_make(&plan, image, freeze, save->event);
     taken = slots_taken(image, freeze);
     nk_status status = allocate(image, &plan, &taken, info->message);
     free(taken.words);
-    if (status == NK_OK) status = write_plan(image, freeze, &plan, info->message);
     if (status == NK_OK) {
-        status = write_super(image, freeze, &plan.next, &save->identity, save->mug,
-                             info->message);
+        status = write_plan(image, freeze, &plan, &save->identity, save->mug, &super,
+                            info->message);
     }
+    if (status == NK_OK) status = write_super(image, &plan.next, &super, info->message);
     if (status == NK_OK) {
-        generation_free(&image->previous);
-        image->previous = image->base;
-        image->base = plan.next;
-        image->newest = plan.next.number;
-        image->blank = false;
-        memset(&plan.next, 0, sizeof plan.next);
-        mark_used(image, &image->base);
+        adopt(image, &plan);
+        nk_image_pins_saved(image, plan.pins, &super);
         info->good = 1;
         info->generation = image->base.number;
         info->event = save->event;
@@ -605,9 +659,7 @@ static nk_status do_save(struct nk_save *save) {
         info->pages = image->base.page_count;
         info->slots = image->slot_count;
         info->pages_written = plan.page_writes;
-        info->bytes_written =
-            (plan.page_writes + plan.table_writes + plan.directory_writes + 1) *
-            SLOT_SIZE;
+        info->bytes_written = (plan_size(&plan) + 1) * SLOT_SIZE;
         info->identity = save->identity;
     }
     plan_free(&plan);
@@ -636,17 +688,28 @@ static bool start_thread(struct nk_save *save) {
     return save->thread_runs;
 }
 
+/* Pins are asked of one save only. */
+static void forget_pins(struct nk_image *image) {
+    image->pins.pin[0] = image->pins.unpin[0] = 0;
+}
+
 nk_status nk_image_save_begin(struct nk_image *image, struct nk_home *home,
                               const struct nk_identity *identity, uint64_t event,
                               uint32_t mug, int wake, char message[256]) {
     message[0] = 0;
+    struct nk_freeze *freeze = NULL;
     nk_status status = may_save(image, home, event, message);
-    if (status != NK_OK) return status;
-    /* Without a base all is new, whatever home's bits say. */
-    struct nk_freeze *freeze = nk_home_freeze(home, image->base.number == 0);
-    if (freeze == NULL) {
-        say(message, "image: no address space to freeze home in");
-        return NK_MEME;
+    if (status == NK_OK) {
+        /* Without a base all is new, whatever home's bits say. */
+        freeze = nk_home_freeze(home, image->base.number == 0);
+        if (freeze == NULL) {
+            say(message, "image: no address space to freeze home in");
+            status = NK_MEME;
+        }
+    }
+    if (status != NK_OK) {
+        if (image->save == NULL) forget_pins(image);
+        return status;
     }
     struct nk_save *save = zeroed(1, sizeof *save);
     save->image = image;
@@ -676,6 +739,8 @@ nk_status nk_image_save_end(struct nk_image *image, struct nk_home *home,
     nk_status status = save->status;
     *info = save->info;
     nk_home_thaw(home, status == NK_OK);
+    nk_image_pins_list(image);
+    forget_pins(image);
     image->save = NULL;
     free(save);
     return status;

@@ -123,10 +123,14 @@ class Play(NamedTuple):
 
 class Save(NamedTuple):
     """Write a snapshot of the state after `event`, which is durable; answered
-    by Saved or Bail when that is done, whatever was answered meanwhile."""
+    by Saved or Bail when that is done, whatever was answered meanwhile. `pin`:
+    keep what is written, under that name, until it is let go by `unpin` (which
+    may name nothing that is there); "" for neither."""
 
     request: int
     event: int
+    pin: str = ""
+    unpin: str = ""
 
 
 class Pack(NamedTuple):

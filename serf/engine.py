@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from struct import Struct
 from typing import Any, NamedTuple
 
@@ -112,6 +112,14 @@ class StoppedPlay(NamedTuple):
     goof: Goof | None
 
 
+class Pin(NamedTuple):
+    """A generation that an image keeps until it is let go."""
+
+    name: str
+    generation: int
+    event: int
+
+
 class CheckedImage(NamedTuple):
     """What a verified image holds; `fault` is empty where all is well."""
 
@@ -125,6 +133,7 @@ class CheckedImage(NamedTuple):
     slots: int
     ship: bytes
     log: bytes
+    pins: tuple[Pin, ...]
 
 
 class Arm(NamedTuple):
@@ -220,14 +229,8 @@ class Engine:
 
     # --- events ---
 
-    def work(
-        self, works: Sequence[Work], early: Callable[[list[Plea]], None] | None = None
-    ) -> Iterator[list[Plea]]:
-        """Do `works` in order; yield the answers as they gather, slogs first.
-
-        Those that would wait for a long work behind them are given to `early`
-        while that runs. It must not raise, nor use the engine.
-        """
+    def work(self, works: Sequence[Work]) -> Iterator[list[Plea]]:
+        """Do `works` in order; yield the answers as they gather, slogs first."""
         parts: list[bytes] = []
         for work in works:
             parts.append(_JOB.pack(work.request, work.deadline_ms, len(work.job)))
@@ -235,23 +238,16 @@ class Engine:
         data = b"".join(parts)
         size = len(data)
         base = ffi.from_buffer("uint8_t[]", data)
-        tell, handle = ffi.NULL, ffi.NULL
-        if early is not None:
-            tell, handle = lib.tell_early, ffi.new_handle((self, early))
         at = 0
         while at < size:
-            done = lib.nk_serf_work(
-                self._serf, base + at, size - at, _WORK_BUDGET_US, tell, handle
-            )
+            done = lib.nk_serf_work(self._serf, base + at, size - at, _WORK_BUDGET_US)
             assert done > 0, "our own job records are malformed"
             at += done
-            yield self.take_answers()
-
-    def take_answers(self) -> list[Plea]:
-        """What the works have left: slogs, notices, answers."""
-        pleas: list[Plea] = [*self.slogs(), *self.notices()]
-        _read_answers(self._out(), pleas)
-        return pleas
+            pleas: list[Plea] = []
+            pleas.extend(self.slogs())
+            pleas.extend(self.notices())
+            _read_answers(self._out(), pleas)
+            yield pleas
 
     def play(
         self, life: int, rows: Sequence[Row], request: int = 0
@@ -380,14 +376,16 @@ class Engine:
         if lib.nk_serf_is_rotten(self._serf, self._message):
             raise ImageUnusable(_text(self._message))
 
-    def begin_save(self, wake_fd: int) -> None:
+    def begin_save(self, wake_fd: int, pin: str = "", unpin: str = "") -> None:
         """Begin to write the state as it now is, beside what is done next.
 
-        An eventfd is written to when that is done.
+        An eventfd is written to when that is done. `pin`, `unpin`: see Save.
 
         :raises Failed: with one goof that says why.
         """
-        if lib.nk_serf_save_begin(self._serf, wake_fd):
+        # C ends a text at a zero; a name may not have one, nor a `?`.
+        names = [name.replace("\0", "?").encode() for name in (pin, unpin)]
+        if lib.nk_serf_save_begin(self._serf, wake_fd, *names):
             raise Failed(self._goofs())
 
     def save_is_done(self) -> bool:
@@ -608,15 +606,6 @@ class ImageCopy:
         return CopyFailed(code, f"{self._source}: {why}")
 
 
-def _tell_early(handle: Any) -> None:
-    """C calls it in the middle of a work; see nk_serf_work."""
-    engine, early = ffi.from_handle(handle)
-    early(engine.take_answers())
-
-
-ffi.def_extern("tell_early")(_tell_early)
-
-
 def check_image(path: str) -> CheckedImage:
     """Verify every generation of an image file."""
     return _look_at_image(lib.nk_check_image, path)
@@ -649,6 +638,10 @@ def _checked(checked: Any, fault: str) -> CheckedImage:
         slots=checked.slots,
         ship=bytes(ffi.buffer(checked.ship)),
         log=bytes(ffi.buffer(checked.log)),
+        pins=tuple(
+            Pin(_text(pin.name), pin.generation, pin.event)
+            for pin in checked.pins[0 : checked.pin_count]
+        ),
     )
 
 

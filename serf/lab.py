@@ -13,7 +13,10 @@ hash that the same rows give when they are played from the first:
     {"fault": "", "good": true, "event": N, "fell_back": N, "note": "...",
      "state": HEX, "expected": HEX, "end": HEX, "expected_end": HEX,
      "reference_fault": "",
-     "again": {"good": ..., "event": ..., "fell_back": ...}}
+     "again": {"good": ..., "event": ..., "fell_back": ...},
+     "pins": {"NAME": {"event": N, "fault": "..."}}}
+
+Pins are looked at last, so after a save: each is copied out and compared.
 
 What it is: `python -m serf` without pipe and confinement, over and over. It
     writes to the images that it is given.
@@ -31,7 +34,8 @@ import sys
 from typing import Any
 
 from proto.message import Jam, Row
-from serf.engine import Engine, Failed, Loaded
+from serf.copy import copy_image
+from serf.engine import CopyFailed, Engine, Failed, Loaded, image_facts
 from serf.errors import SerfError
 
 __all__ = ["run"]
@@ -113,6 +117,10 @@ def _answer(job: Facts, wake_fd: int) -> Facts:
             "fell_back": again.fell_back,
             "state": _hash(engine),
         }
+        facts["pins"] = {
+            pin.name: {"event": pin.event, "fault": _pin_fault(job, pin.event, rows)}
+            for pin in image_facts(job["image"]).pins
+        }
     except (SerfError, Refused) as error:
         facts["fault"] = str(error)
     except Failed as error:
@@ -120,6 +128,25 @@ def _answer(job: Facts, wake_fd: int) -> Facts:
     if not facts["fault"]:
         facts.update(_references(rows, life, facts["event"]))
     return facts
+
+
+def _pin_fault(job: Facts, event: int, rows: tuple[Row, ...]) -> str:
+    """What is wrong with a pinned state; "" if nothing."""
+    target = f"{job['image']}.pinned"
+    try:
+        copy_image(job["image"], event, target, lambda _: None)
+        engine = _engine()
+        loaded = _load(engine, {**job, "image": target}, event)
+        if not loaded.good or loaded.event != event:
+            return loaded.note or "it does not load"
+        if _hash(engine) != _reference(rows[:event], job["life"]):
+            return "it is not the state that its log gives"
+    except (CopyFailed, OSError, SerfError, Refused) as error:
+        return str(error)
+    finally:
+        if os.path.exists(target):
+            os.unlink(target)
+    return ""
 
 
 def _references(rows: tuple[Row, ...], life: int, event: int) -> Facts:

@@ -1,9 +1,8 @@
 """The conversation: read writs, do them, write pleas.
 
 One thread, blocking. Reads are large, answers to works are written in
-batches as they gather (none waits for a long work behind it), every answer in
-the order of its request; but a save goes on beside what follows, and is
-answered when it is done. The king
+batches as they gather, every answer in the order of its request; but a save
+goes on beside what follows, and is answered when it is done. The king
 always reads, so a blocking write cannot deadlock; a king that has gone away
 ends the loop (and, in the middle of a long event, the watch thread ends the
 process).
@@ -15,7 +14,6 @@ Invariants: the first plea is Ripe; every writ but Exit gets one answer.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import select
@@ -133,18 +131,10 @@ class Loop:
 
     def _work(self, works: list[Work]) -> None:
         if works:
-            for pleas in self._engine.work(works, self._tell_early):
-                self._tell_work(pleas)
-
-    def _tell_work(self, pleas: list[Plea]) -> None:
-        if self._notes is not None:
-            self._note_work(pleas, self._notes)
-        self._send(pleas)
-
-    def _tell_early(self, pleas: list[Plea]) -> None:
-        # A king that is gone is found out by whoever writes next.
-        with contextlib.suppress(BrokenPipeError):
-            self._tell_work(pleas)
+            for pleas in self._engine.work(works):
+                if self._notes is not None:
+                    self._note_work(pleas, self._notes)
+                self._send(pleas)
 
     def _note(self, writ: Writ, answer: Plea) -> None:
         if self._notes is None:
@@ -212,7 +202,7 @@ class Loop:
             )
         if self._saving is not None:
             return _refuse(writ.request, "a save is under way")
-        engine.begin_save(self._wake_fd)
+        engine.begin_save(self._wake_fd, writ.pin, writ.unpin)
         self._saving = writ
         if self._notes is not None:
             self._notes(Action.FREEZE, writ.request, engine.event)

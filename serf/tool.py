@@ -413,6 +413,7 @@ def _image_row(path: str, checked: CheckedImage) -> Row:
         "slots": checked.slots,
         "ship": checked.ship.hex(),
         "log": checked.log.hex(),
+        "pins": [pin._asdict() for pin in checked.pins],
     }
 
 
@@ -430,6 +431,8 @@ def _image_info(path: str, as_json: bool) -> int:
             f"{path}: generation {facts.generation}, event {facts.event},"
             f" mug {facts.mug:08x}, {facts.pages} pages (not verified)"
         )
+        for pin in facts.pins:
+            print(f"pin {pin.name}: generation {pin.generation}, event {pin.event}")
     return 1 if facts.fault else 0
 
 

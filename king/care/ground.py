@@ -66,6 +66,14 @@ class Ground(Protocol):
         """
         ...
 
+    async def change_pins(self, pin: str, unpin: str) -> int:
+        """Save, and keep what is saved under the name `pin`; let the generation
+        that is kept as `unpin` go; "" for neither. The event that was saved.
+
+        :raises TreadleError: as `save`
+        """
+        ...
+
     async def in_log(self, function: Callable[[Log], T], *, save: bool = False) -> T:
         """Run `function(log)` in the log's thread, at a wall: all that was
         computed is durable, nothing is being computed. New events wait until it

@@ -94,6 +94,11 @@ class LiveGround:
             return self._snapshot_event()
         return self._take(await self._spine.begin_save()())
 
+    async def change_pins(self, pin: str, unpin: str) -> int:
+        """See Ground."""
+        await self._wait_no_save()
+        return self._take(await self._spine.begin_save(pin, unpin)())
+
     async def in_log(self, function: Callable[[Log], T], *, save: bool = False) -> T:
         """See Ground."""
         spine = self._spine

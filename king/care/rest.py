@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,9 +23,11 @@ from king.check import image_info
 from king.errors import TreadleError
 from king.log.epoch import Log
 from king.log_thread import LogThread
+from king.lord import Lord
 from king.pier import Layout, Pier, open_pier
 from king.replay import Progress as Replaying
-from king.replay import play_through
+from king.replay import ask, play_through
+from proto.message import Save, Saved
 
 __all__ = ["RestGround", "carry_out"]
 
@@ -61,18 +63,35 @@ class RestGround:
         last = self._pier.log.last
         if await trio.to_thread.run_sync(self._image_event) == last:
             return last
+        if await self._play() != last:
+            raise _not_saved()
+        return last
+
+    async def change_pins(self, pin: str, unpin: str) -> int:
+        """See Ground."""
+        last = self._pier.log.last
+
+        async def save_again(lord: Lord) -> None:
+            number = 1 << 62  # past whatever the replay has asked
+            plea = await ask(lord, number, Save(number, last, pin, unpin), Saved)
+            if not isinstance(plea, Saved):
+                raise _not_saved()
+
+        await self._play(save_again)
+        return last
+
+    async def _play(self, then: Callable[[Lord], Awaitable[None]] | None = None) -> int:
+        """Replay what the image has not, and save; the event of the image."""
         done, ended = await play_through(
-            self._pier, self.layout.image, last, self._replaying
+            self._pier,
+            self.layout.image,
+            self._pier.log.last,
+            self._replaying,
+            then=then,
         )
         if not ended:
             raise KeyboardInterrupt
-        if done.snapshot != last:
-            raise TreadleError(
-                "snapshot-failed",
-                "the serf could not save a snapshot; the older ones are whole",
-                "is there room on the disk?",
-            )
-        return last
+        return done.snapshot
 
     async def in_log(self, function: Callable[[Log], T], *, save: bool = False) -> T:
         """See Ground."""
@@ -102,6 +121,14 @@ class RestGround:
     def _replaying(self, now: Replaying) -> None:
         note = now.note or "replaying"
         self._progress(Progress(now.event, now.last, "events", note))
+
+
+def _not_saved() -> TreadleError:
+    return TreadleError(
+        "snapshot-failed",
+        "the serf could not save a snapshot; the older ones are whole",
+        "is there room on the disk?",
+    )
 
 
 async def carry_out(

@@ -61,6 +61,9 @@ class Promise:
     snapshot_event: int = 0
     """A snapshot of this event was said to be saved: a usable one is there, of
     this event or a later one."""
+    pins: tuple[tuple[str, int], ...] = ()
+    """Names, and the events of which they were said to be pinned: whole, also after
+    the next save."""
 
 
 @dataclass(slots=True)
@@ -299,6 +302,13 @@ class Judge:
                 f"a snapshot of event {promise.snapshot_event} was saved, and that of "
                 f"{facts['event']} is what is usable: {facts['note']}"
             )
+        for name, event in promise.pins:
+            pin = facts["pins"].get(name, {"event": 0, "fault": "it is not there"})
+            if pin["event"] not in (0, event):
+                pin = {"fault": f"it is of event {pin['event']}"}
+            if pin["fault"]:
+                fault = f"event {event} was pinned as {name}: {pin['fault']}"
+                verdict.faults.append(fault)
         if facts["event"] > last:
             verdict.faults.append(f"its snapshot is of event {facts['event']} > {last}")
         if facts["reference_fault"]:
@@ -350,7 +360,7 @@ def _written(
 
 def _open(root: Path, append: bool) -> dict[str, Any]:
     """As a start opens a pier; the rows of its log."""
-    with open_pier(root, adopt=True) as pier:
+    with open_pier(root) as pier:
         log = pier.log
         log.settle()
         rows: list[Row] = []

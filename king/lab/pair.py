@@ -29,7 +29,7 @@ from king.client import Client
 from king.errors import TreadleError
 from king.lab.witness import Trace, environment
 from king.pier import Layout, wait_unlocked
-from proto.cord import cord_text, path_from_text
+from proto.cord import cord, cord_text, path_from_text
 from proto.noun import Cell, Noun, noun
 
 __all__ = ["STEP_S", "Hand", "Hang", "Over", "Run", "Stable"]
@@ -115,7 +115,7 @@ class Stable:
         self._asking = threading.Lock()
         self._process = subprocess.Popen(
             command,
-            env={**variables, **environment(), "TREADLE_ADOPT": "1"},
+            env={**variables, **environment()},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -186,6 +186,7 @@ class Told:
     offered: set[str] = field(default_factory=set)
     acknowledged: set[str] = field(default_factory=set)
     snapshot_event: int = 0
+    pins: dict[str, int] = field(default_factory=dict)
     booted: bool = False
 
 
@@ -506,6 +507,37 @@ class Hand:
             if put_off or time.monotonic() > end:
                 return
             time.sleep(0.02)
+
+    def pin(self, name: str) -> None:
+        """`treadle pin`; what was pinned under this name goes first."""
+        if name in self._care("pins")["pins"]:
+            self.unpin(name)
+        event = self._care("pin", name=name)["event"]
+        self.told.pins[name] = event
+        self._note(f"pinned {name} {event}")
+        self._saved(event)
+
+    def unpin(self, name: str) -> None:
+        """`treadle unpin`."""
+        self.told.pins.pop(name, None)
+        self._note(f"unpinning {name}")
+        self._care("unpin", name=name)
+
+    def _care(self, verb: str, **arguments: object) -> dict[str, Any]:
+        """A verb of care's result. One that fails is no fault of the pier's."""
+        self._running()
+        words = json.dumps(arguments)
+        try:
+            with Client(self.layout, STEP_S) as client:
+                reply = client.follow("care", verb, words, step=lambda _: None)
+        except TreadleError as error:
+            if error.code == "conn-timeout":
+                raise Hang(error.message) from error
+            raise self._lost_touch(error) from error
+        if not isinstance(reply, Cell) or reply.head != cord("care"):
+            raise Over(f"{verb} was refused")
+        value: dict[str, Any] = json.loads(cord_text(reply.tail))
+        return value
 
     def _saved(self, event: int) -> None:
         self.told.snapshot_event = event

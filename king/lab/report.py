@@ -55,7 +55,6 @@ _SECTIONS = (
     ("damage", "Piers with damaged files"),
     ("lies", "Serfs that lie"),
     ("cuts", "Real power cuts of a mounted filesystem"),
-    ("simulation", "The king's core in a simulated world"),
 )
 
 

@@ -120,7 +120,20 @@ def promise_of(notes: Sequence[str], offered: Iterable[str], *, fresh: bool) -> 
             (int(n[6:]) for n in notes if n.startswith("saved ")),
             default=int(exists),
         ),
+        pins=_pinned(notes),
     )
+
+
+def _pinned(notes: Sequence[str]) -> tuple[tuple[str, int], ...]:
+    """What was pinned, and nobody has begun to let go."""
+    pins: dict[str, int] = {}
+    for note in notes:
+        match note.split(" "):
+            case ["pinned", name, event]:
+                pins[name] = int(event)
+            case ["unpinning", name]:
+                pins.pop(name, None)
+    return tuple(pins.items())
 
 
 @dataclass(slots=True)
@@ -384,6 +397,7 @@ class Siege:
             rows=self._rows,
             must_exist=told.booted,
             snapshot_event=told.snapshot_event,
+            pins=tuple(told.pins.items()),
         )
         try:
             return self.lab.judge.judge(copy, promise)
@@ -403,6 +417,7 @@ class Siege:
         self._told = Told(set(promise.offered), set(promise.acknowledged))
         self._told.booted = promise.must_exist
         self._told.snapshot_event = promise.snapshot_event
+        self._told.pins = dict(promise.pins)
         self._recover(pier, folder, blow)
         return blow
 

@@ -25,10 +25,10 @@ from tests.support.whole_ship import (
     STRETCH,
     Conn,
     WholeShip,
+    boot,
     connect,
     memory_kib,
     open_files,
-    running,
     wait_for,
 )
 
@@ -45,8 +45,10 @@ PATIENCE_S = 5 * STRETCH
 
 @pytest.fixture(scope="module")
 def ship(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeShip]:
-    with running(tmp_path_factory.mktemp("floods") / "zod") as made:
-        yield made
+    with boot(tmp_path_factory.mktemp("floods") / "zod") as made:
+        yield made.start()
+        assert made.stop() == 0
+        made.check()
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,8 @@
 """Which units of native/ a C test program links.
 
 Its first line names them, `/* units: noun nursery mug */`. `jets` stands for
-all of native/jets, `machine` for what runs Nock, `serf` for all but the codec.
+all of native/jets, `machine` for what runs Nock, `images` for what keeps home in a
+file, `serf` for all but the codec.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ MACHINE = (
     "noun nursery home freeze collect survey mug jam status atom code memo jet "
     "listing probe stub nock jets"
 )
+IMAGES = (
+    "image image_save image_pins image_copy freeze home collect nursery noun mug status"
+)
 SERF = " ".join({unit.stem for unit in NATIVE.glob("*.c")} - {"codec"} | {"jets"})
 
 
@@ -25,7 +29,8 @@ def units_of(source: Path) -> list[Path]:
     first = source.read_text().splitlines()[0]
     match = re.fullmatch(r"/\* units: ([\w/ ]+?) \*/", first)
     assert match, f"{source.name}: first line must name its units"
-    names = match[1].replace("machine", MACHINE).replace("serf", SERF).split()
+    names = match[1].replace("machine", MACHINE).replace("serf", SERF)
+    names = names.replace("images", IMAGES).split()
     units: list[Path] = []
     for name in names:
         jets = sorted((NATIVE / "jets").glob("*.c"))

@@ -1,4 +1,4 @@
-/* units: image image_save image_copy freeze home collect nursery noun mug status */
+/* units: images */
 
 /* Copies of one generation: equal to what was saved, or refused. */
 #include "image_copy.h"
@@ -188,9 +188,7 @@ static void test_failures(void) {
 }
 
 int main(void) {
-    snprintf(folder, sizeof folder, "/tmp/nk-image-XXXXXX");
-    CHECK(mkdtemp(folder) != NULL);
-    snprintf(path, sizeof path, "%s/treadle.image", folder);
+    rig_open();
     snprintf(target, sizeof target, "%s/copy.image", folder);
     test_each_generation();
     test_rotten_source();

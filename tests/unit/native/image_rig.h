@@ -326,6 +326,14 @@ static inline void copies_free(struct copy copies[3], struct file *file) {
     free(file->bytes);
 }
 
+/* A folder of the test's own, in memory where the system has such a place. */
+static inline void rig_open(void) {
+    bool memory = access("/dev/shm", W_OK | X_OK) == 0;
+    snprintf(folder, sizeof folder, "%s/nk-image-XXXXXX", memory ? "/dev/shm" : "/tmp");
+    CHECK(mkdtemp(folder) != NULL);
+    snprintf(path, sizeof path, "%s/treadle.image", folder);
+}
+
 /* --- Power failures ------------------------------------------------------- */
 
 static inline void play(struct file *file, const struct op *op, uint64_t from,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -57,9 +57,7 @@ class PaperEngine:
         self.saving: Written | None = None
         self.save_fails: bool | None = False  # None: at once
 
-    def work(
-        self, works: Sequence[Work], early: Callable[[list[Plea]], None]
-    ) -> Iterator[list[Plea]]:
+    def work(self, works: Sequence[Work]) -> Iterator[list[Plea]]:
         self.batches.append(len(works))
         for work in works:
             if work.job == b"bail":
@@ -92,7 +90,7 @@ class PaperEngine:
         taken, self.waiting = self.waiting, []
         return taken
 
-    def begin_save(self, wake_fd: int) -> None:
+    def begin_save(self, wake_fd: int, pin: str, unpin: str) -> None:
         assert self.saving is None
         self.saving = Written(self.event, self.mug, 5, 2, 32768, 17)
         if self.save_fails is None:
