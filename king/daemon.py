@@ -54,6 +54,7 @@ from king.released import ReleasedMark
 from king.replay import (
     HALT_S,
     Replayed,
+    check_far_rows,
     raise_serf,
     raise_serf_once,
     replay_pier,
@@ -314,6 +315,7 @@ class _Ship:
         assert lord.ripe is not None
         self._replaying = True
         try:
+            await check_far_rows(self.pier, lord.ripe.event)
             return await play_log(
                 lord,
                 self.pier.log,

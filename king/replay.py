@@ -29,6 +29,7 @@ from king import failpoint
 from king.config import ReplayOptions
 from king.disk import explain_disk, sync_directory
 from king.errors import EXIT_FAULT, TreadleError
+from king.log.rehearsal import NEWEST_ROWS, check_readable
 from king.log_thread import LogThread
 from king.lord import Lord, SerfSpec, StartFailed, handshake_s
 from king.pier import Pier, open_pier
@@ -54,6 +55,7 @@ __all__ = [
     "Replayed",
     "Rows",
     "ask",
+    "check_far_rows",
     "may_be_rot",
     "play_through",
     "raise_serf",
@@ -205,6 +207,17 @@ def may_be_rot(error: TreadleError) -> bool:
     if isinstance(error, StartFailed):
         return error.is_rot
     return error.code in ("serf-died", "replay-diverged", "replay-crashed")
+
+
+async def check_far_rows(pier: Pier, start: int) -> None:
+    """The newest rows were read in a child when the log was opened; if more is to
+    be replayed after event `start`, so is that.
+
+    :raises TreadleError: log-bad
+    """
+    if pier.log.last - start > NEWEST_ROWS:
+        log_dir = pier.layout.log_dir
+        await trio.to_thread.run_sync(check_readable, log_dir, start + 1)
 
 
 async def raise_serf(
@@ -552,6 +565,7 @@ async def play_through(
                 f"event {until}",
                 "give --from-scratch to replay from the start",
             )
+        await check_far_rows(pier, lord.ripe.event)
         return await replay(
             lord,
             pier.log,

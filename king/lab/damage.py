@@ -6,10 +6,6 @@ What it is: a copy of a pier at rest, one file of it damaged; and what a start
     wrong in the log is seen by whoever replays it). Anything else is broken
     trust: another state, or fewer events, without a word.
 Invariants: the seed alone chooses the damage.
-    LMDB trusts its own pages: a wrong one may make it abort the process that
-    reads it, with a line of its own. That counts apart, as *aborted*: nothing
-    is believed, but nobody says what a person should do (`treadle check`,
-    which reads in a child, does).
 Limits: LMDB keeps no checksums. The mugs in the log vouch for what is played;
     a row that no replay comes by is only looked at by `treadle check`.
 """
@@ -77,8 +73,6 @@ class Damager:
     def _assess(
         self, what: str, found: dict[str, Any], facts: dict[str, Any]
     ) -> Damage:
-        if "data.mdb" in what and "SIGABRT" in found["fault"]:
-            return Damage(what, "aborted")
         if found["fault"]:
             return Damage(what, "refused", _unclear(found["fault"]))
         if facts["fault"]:

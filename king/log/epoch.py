@@ -26,11 +26,13 @@ import shutil
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from king.disk import explain_disk, sync_directory, write_durably
 from king.errors import TreadleError
 from king.log.chain import CHAIN_FILE, NO_LINK, Chain, create_chain, read_chain
+from king.log.rehearsal import rehearse
 from king.log.store import (
     BYTES_MAX,
     FORMAT,
@@ -301,6 +303,18 @@ class Log:
         if not self._live.read_only and self._chain is None:
             self._begin_chain()
 
+    def rehearse(self) -> None:
+        """What a start will do, without a change: see `rehearsal`."""
+        for _, store in self._parts:
+            store.check_count()
+        self._live.rehearse()
+
+    def touch(self, first: int) -> None:
+        """Come by every page of the rows from `first` on."""
+        for _, store in self._parts:
+            if store.last >= first:
+                store.touch(first)
+
     def size_bytes(self) -> int:
         size = 0
         for _, store in self._parts:
@@ -454,6 +468,22 @@ def open_log(
     :raises TreadleError: log-missing, log-newer, log-old, log-gap, log-bad,
         meta-bad, lmdb-version
     """
+    open_it = partial(
+        open_log_at_risk, log_dir, read_only=read_only, live=live, map_size=map_size
+    )
+    if not live:
+        rehearse(log_dir, lambda: open_it().rehearse())
+    return open_it()
+
+
+def open_log_at_risk(
+    log_dir: Path,
+    *,
+    read_only: bool = False,
+    live: bool = False,
+    map_size: int = MAP_SIZE_MAX,
+) -> Log:
+    """As `open_log`, but LMDB may abort this process if a page is damaged."""
     check_lmdb_version()
     if not (log_dir / "data.mdb").is_file():
         raise TreadleError(

@@ -22,6 +22,7 @@ import errno
 import os
 import struct
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ import lmdb
 
 from king.disk import explain_disk
 from king.errors import LogFailed, TreadleError
+from king.log.rehearsal import NEWEST_ROWS
 from proto.message import Jam, Row
 
 __all__ = [
@@ -662,6 +664,28 @@ class LmdbStore:
                         txn.put(key, value)
             except (lmdb.Error, OSError) as error:
                 raise self.fail(error, "settling the log") from error
+
+    def touch(self, first: int) -> None:
+        """Come by every page of the rows from `first` on."""
+        with (
+            self._env.begin(db=self._events, buffers=True) as txn,
+            txn.cursor() as cursor,
+        ):
+            if cursor.set_range(_KEY.pack(first)):
+                deque(cursor.iternext(), maxlen=0)
+
+    def rehearse(self) -> None:
+        """Come by the pages that a start does: of the newest rows, and those
+        that a commit of one more would change."""
+        self.touch(max(self.first, self.last - NEWEST_ROWS + 1))
+        if self.read_only:
+            return
+        with self._env.begin(write=True) as txn:
+            for key, value in encode_meta(self.meta).items():
+                txn.put(key, value, db=self._meta_database)
+            row = _MUG.pack(0) + bytes(_MUG.size)
+            txn.put(_KEY.pack(self.last + 1), row, db=self._events, append=True)
+            txn.abort()
 
     def check_count(self) -> None:
         """Refuse a log with a hole, also where no replay would come by it.

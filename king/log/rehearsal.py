@@ -1,0 +1,106 @@
+"""Read a log in a child first, which may die of it.
+
+What it is: LMDB trusts its pages. One that is not what it was (rot, a write
+    that went astray) can make it abort the process that comes by it, with a
+    line of its own and no word about what to do. So what a start will touch is
+    touched by a child before: every database opened, the newest rows read, a
+    row and META written into a transaction that is given up.
+Owns: the child, while it lives.
+Invariants: nothing of the log is changed; whatever the child finds wrong
+    without dying of it, its parent will find, too, and say better.
+Limits: of older rows nothing is known but what `check_readable` was asked for.
+    A page that only a commit comes by (of LMDB's list of free pages) is not
+    seen here.
+
+    python -m king.log.rehearsal LOG_DIR FIRST      read all rows from FIRST on
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from king.errors import TreadleError
+
+__all__ = ["NEWEST_ROWS", "check_readable", "rehearse"]
+
+NEWEST_ROWS = 1024
+"""What a start reads of the rows."""
+
+_DEADLY = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE)
+
+
+def rehearse(log_dir: Path, work: Callable[[], object]) -> None:
+    """Do `work` in a fork; it touches the log and changes nothing.
+
+    A process with other threads does not fork: there, all rows are read by a
+    process of its own.
+
+    :raises TreadleError: log-bad: the child died of it.
+    """
+    if threading.active_count() > 1:
+        check_readable(log_dir, 1)
+        return
+    pid = os.fork()
+    if not pid:
+        _die_quietly(work)
+    _, status = os.waitpid(pid, 0)
+    _check(log_dir, os.waitstatus_to_exitcode(status))
+
+
+def check_readable(log_dir: Path, first: int) -> None:
+    """Read all rows from `first` on, in a process of its own: for many rows.
+
+    :raises TreadleError: log-bad: it died of it.
+    """
+    root = str(Path(__file__).resolve().parents[2])
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", __name__, str(log_dir), str(first)],
+        env={**os.environ, "PYTHONPATH": root},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+    )
+    _check(log_dir, done.returncode)
+
+
+def _check(log_dir: Path, code: int) -> None:
+    if -code in _DEADLY:
+        name = signal.Signals(-code).name
+        raise TreadleError(
+            "log-bad",
+            f"the log in {log_dir} is damaged: LMDB dies of reading it ({name})",
+            "restore the pier from a copy; `treadle check` says how far this one can "
+            "be read; nothing was changed",
+        )
+
+
+def _die_quietly(work: Callable[[], object]) -> NoReturn:
+    try:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        faulthandler.disable()
+        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        os.dup2(null, 2)  # LMDB's last words
+        work()
+    finally:
+        os._exit(0)
+
+
+def _touch_all(log_dir: Path, first: int) -> None:
+    from king.log.epoch import open_log_at_risk
+
+    open_log_at_risk(log_dir, read_only=True).touch(first)
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(TreadleError):
+        _touch_all(Path(sys.argv[1]), int(sys.argv[2]))

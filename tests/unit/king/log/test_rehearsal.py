@@ -1,0 +1,96 @@
+"""A page of LMDB's that is not what it was: refused by name, by whoever reads.
+
+Red here: king/log/rehearsal.py. Without it, the process that opens such a log is
+killed by SIGABRT, and this test run with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import struct
+import threading
+from pathlib import Path
+
+import pytest
+
+from king.errors import TreadleError
+from king.log.epoch import create_log, open_log
+from king.log.rehearsal import NEWEST_ROWS, check_readable
+from king.log.store import Meta
+from proto.message import Jam, Row
+
+PAGE = 4096
+LEAF = 0x02
+META = Meta(who=0, fake=True, life=1)
+
+
+def make_log(path: Path, count: int) -> Path:
+    rows = [Row(number, Jam(bytes([1 + number % 255]) * 60)) for number in range(count)]
+    create_log(path, META, rows, "a test")
+    return path / "0i0" / "data.mdb"
+
+
+def leaves_of_events(data: Path) -> list[int]:
+    """Page numbers of leaves with rows, in the order of the file."""
+    content = data.read_bytes()
+    found: list[int] = []
+    for at in range(2 * PAGE, len(content), PAGE):
+        number, _, flags, lower = struct.unpack_from("<QHHH", content, at)
+        if number == at // PAGE and flags & LEAF and lower > 16 + 2 * 20:
+            found.append(number)
+    return found
+
+
+def lose(data: Path, page: int) -> None:
+    with data.open("r+b") as file:
+        file.seek(page * PAGE)
+        file.write(bytes(PAGE))
+
+
+def test_a_lost_page_of_the_newest_rows_is_refused_by_name(tmp_path: Path) -> None:
+    data = make_log(tmp_path / "log", 200)
+    lose(data, leaves_of_events(data)[-2])
+    before = hashlib.sha256(data.read_bytes()).digest()
+    for read_only in (False, True):
+        with pytest.raises(TreadleError, match="SIGABRT") as caught:
+            open_log(tmp_path / "log", read_only=read_only)
+        assert caught.value.code == "log-bad"
+        assert "treadle check" in caught.value.hint
+    assert hashlib.sha256(data.read_bytes()).digest() == before
+
+
+def test_it_is_so_beside_other_threads(tmp_path: Path) -> None:
+    """Nobody forks there: a process of its own reads."""
+    data = make_log(tmp_path / "log", 200)
+    lose(data, leaves_of_events(data)[-2])
+    over = threading.Event()
+    thread = threading.Thread(target=over.wait)
+    thread.start()
+    try:
+        with pytest.raises(TreadleError, match="SIGABRT"):
+            open_log(tmp_path / "log")
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_older_rows_are_read_first_by_whoever_wants_them(tmp_path: Path) -> None:
+    data = make_log(tmp_path / "log", 3 * NEWEST_ROWS)
+    check_readable(tmp_path / "log", 1)
+    lose(data, leaves_of_events(data)[1])
+    with contextlib.closing(open_log(tmp_path / "log")) as log:
+        assert log.last == 3 * NEWEST_ROWS
+    check_readable(tmp_path / "log", NEWEST_ROWS)
+    with pytest.raises(TreadleError, match="SIGABRT"):
+        check_readable(tmp_path / "log", 2)
+
+
+def test_a_rehearsal_changes_nothing(tmp_path: Path) -> None:
+    data = make_log(tmp_path / "log", 100)
+    before = data.read_bytes()
+    log = open_log(tmp_path / "log")
+    assert data.read_bytes() == before
+    log.append(101, [Row(1, Jam(b"one more"))])
+    assert log.read(101) == [Row(1, Jam(b"one more"))]
+    log.close()
