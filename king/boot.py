@@ -22,7 +22,7 @@ import shutil
 import stat
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from king.config import RUNTIME, BootOptions, runtime_version
@@ -39,6 +39,7 @@ from king.pier import (
     new_manifest,
 )
 from king.pill.formats import Pill, embedded_pill_path, read_pill
+from king.place import observe
 from proto import fast
 from proto.cord import da_from_unix, ship_text
 from proto.jam import jam
@@ -282,7 +283,8 @@ def _make_pier(root: Path, ship: int, life: int, rows: Sequence[Row]) -> Pier:
     locks = lock_pier(layout)
     try:
         create_log(layout.log_dir, Meta(ship, True, life), rows, RUNTIME)
-        manifest = new_manifest(ship, adopted=False)
+        place = observe(layout)
+        manifest = replace(new_manifest(ship, adopted=False), place=place)
         write_manifest(layout.manifest, manifest)
         log = open_log(layout.log_dir, read_only=True)
     except BaseException:

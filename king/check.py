@@ -26,6 +26,7 @@ from typing import Any
 from king.errors import TreadleError
 from king.log.epoch import Log, open_log
 from king.log.store import FORMAT, LmdbStore
+from king.log.verify import verify_log
 from king.manifest import Manifest, read_manifest
 from king.pier import Layout, check_is_pier, identity_bytes, who_locks
 from proto import fast
@@ -202,6 +203,7 @@ def _inspect_log(log_dir: Path, live: bool) -> dict[str, Any]:
         findings.extend(("log", "skipped", note) for note in log.notes)
         _inspect_meta(log_dir, log, live, findings, facts)
         _inspect_rows(log, findings, facts)
+        _inspect_chain(log, live, findings, facts)
     finally:
         log.close()
     return {**facts, "findings": findings}
@@ -283,6 +285,31 @@ def _inspect_rows(
             f"holes, every jam canonical; {log.size_bytes()} bytes"
         )
         findings.append(("log", "ok", text))
+
+
+def _inspect_chain(
+    log: Log, live: bool, findings: list[tuple[str, str, str]], facts: dict[str, Any]
+) -> None:
+    """Are the jobs those that were committed?"""
+    if not log.last:
+        return
+    verified = verify_log(log, live=live)
+    links = [epoch for epoch in verified["epochs"] if epoch["link"]]
+    facts.update(chain=links[-1]["link"] if links else None, loose=verified["loose"])
+    for epoch in verified["epochs"]:
+        findings += [
+            ("chain", "bad", f"{epoch['name']}: {fault}") for fault in epoch["faults"]
+        ]
+    if not links:
+        text = "none: made by another runtime, not yet continued by treadle"
+        findings.append(("chain", "skipped", text))
+    elif verified["ok"]:
+        vouched = [epoch["vouched"] for epoch in links if epoch["vouched"]]
+        first, last = (vouched[0][0], vouched[-1][1]) if vouched else (0, 0)
+        text = f"events {first} to {last} are those that were committed"
+        if verified["loose"]:
+            text += f"; {verified['loose']} later ones are not anchored yet"
+        findings.append(("chain", "ok", text))
 
 
 def _job_fault(job: bytes) -> str:

@@ -21,7 +21,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from king.care.command import add_commands as add_care_commands
-from king.config import BootOptions, ReplayOptions, RunOptions, runtime_version
+from king.config import (
+    BootOptions,
+    ReplayOptions,
+    RollLimits,
+    RunOptions,
+    runtime_version,
+)
 from king.errors import EXIT_FAULT, TreadleError
 from king.groups import run_trio
 
@@ -45,14 +51,23 @@ def _run_options(args: argparse.Namespace) -> RunOptions:
         verify=args.verify,
         snapshot_interval_s=args.snapshot_every,
         reserve_bytes=args.reserve,
+        roll=_roll_limits(args),
         json=args.json,
         serf_options=_serf_options(args),
+        adopt=bool(os.environ.get("TREADLE_ADOPT")),
         record=_record(),
     )
 
 
+def _roll_limits(args: argparse.Namespace) -> RollLimits:
+    if args.no_roll:
+        return RollLimits(events=0, bytes=0, days=0, runtime=False)
+    return RollLimits(args.roll_events, args.roll_bytes, args.roll_days)
+
+
 def _record() -> Path | None:
-    """For tests and the lab, so no option: see king/lab/recorder.py."""
+    """For tests and the lab, so no option: see king/lab/recorder.py. (As is
+    TREADLE_ADOPT: they copy piers by the hundred.)"""
     folder = os.environ.get("TREADLE_RECORD")
     return Path(folder) if folder else None
 
@@ -238,6 +253,22 @@ def _status_word(key: str, value: object) -> str:
     return f"{value:,}" if isinstance(value, int) and "bytes" in key else str(value)
 
 
+def _adopt(args: argparse.Namespace) -> int:
+    from king.adopt import adopt
+    from proto.cord import ship_text
+
+    done = adopt(args.pier)
+    ship = ship_text(done.ship)
+    if args.json:
+        row = {"ship": ship, "event": done.event, "generation": done.generation}
+        _print_json({"adopted": bool(done.why), **row, "why": done.why})
+    elif done.why:
+        print(f"{args.pier} is {ship} from now on, at event {done.event}; {done.why}")
+    else:
+        print(f"{args.pier} is {ship} already, at event {done.event}")
+    return 0
+
+
 def _check(args: argparse.Namespace) -> int:
     from king.check import check_pier
 
@@ -247,6 +278,69 @@ def _check(args: argparse.Namespace) -> int:
     else:
         print(report.text())
     return 0 if report.ok else EXIT_FAULT
+
+
+def _log_verify(args: argparse.Namespace) -> int:
+    from king.log_verify import show_verified, verify_path
+    from king.pier import check_is_pier, who_locks
+    from king.progress import Bar
+
+    path, live = args.pier, False
+    if not (path / "epoc.txt").exists():  # else an epoch, in an archive perhaps
+        layout = check_is_pier(path)
+        path, live = layout.log_dir, who_locks(layout) is not None
+    bar = Bar("verify")
+    try:
+        found = verify_path(
+            path.resolve(),
+            live=live,
+            first=args.first,
+            last=args.last,
+            advance=None if args.json else lambda event: bar.show(event, 0, "events"),
+        )
+    finally:
+        bar.close()
+    if args.json:
+        _print_json(found)
+    else:
+        print(show_verified(args.pier, found))
+    return 0 if found["ok"] else EXIT_FAULT
+
+
+def _archive(args: argparse.Namespace) -> int:
+    from king.archive import archive, plan
+    from king.care.command import perform
+    from king.care.verbs import VERBS
+    from king.pier import check_is_pier
+    from king.progress import Bar
+
+    if (args.directory is None) == (args.cmd is None):
+        raise TreadleError("usage", "archive goes to DIR, or by --cmd COMMAND")
+    layout = check_is_pier(args.pier)
+    bar = Bar("archive")
+    try:
+        epochs = plan(layout, args.keep)
+        archived = archive(
+            layout,
+            epochs,
+            directory=args.directory,
+            command=args.cmd,
+            progress=lambda done, total, note: bar.show(done, total, "bytes", note),
+        )
+        found: dict[str, Any] = {"removed": []}
+        if epochs:
+            words = {"keep": args.keep, "through": epochs[-1].path.name}
+            verb = VERBS["chop"]
+            found = perform(args.pier, verb, verb.check(words), None)
+    finally:
+        bar.close()
+    if args.json:
+        _print_json({"archived": archived, "removed": found["removed"]})
+        return 0
+    for row in archived:
+        print(f"{row['name']}: events {row['first']:,} to {row['last']:,}, verified")
+    print(f"removed {' '.join(found['removed'])}" if epochs else "nothing to archive")
+    return 0
 
 
 def _stop(args: argparse.Namespace) -> int:
@@ -535,6 +629,20 @@ def _size(text: str) -> int:
     return value
 
 
+def _count(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 1 << 60:
+        raise ValueError(text)
+    return value
+
+
+def _days(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < 1e6:
+        raise ValueError(text)
+    return value
+
+
 def _seconds(text: str) -> float:
     value = float(text)
     if not 0 < value < 1e9:
@@ -594,6 +702,35 @@ def _add_run_options(command: argparse.ArgumentParser) -> None:
         metavar="SIZE",
         help="room to keep on the disk for the time when it is full (default 32M, at "
         "most 1/32 of the disk; 0: none)",
+    )
+    roll = RollLimits()
+    command.add_argument(
+        "--roll-events",
+        type=_count,
+        default=roll.events,
+        metavar="N",
+        help="begin a new epoch of the log after so many events (default "
+        f"{roll.events}; 0: never by this)",
+    )
+    command.add_argument(
+        "--roll-bytes",
+        type=_size,
+        default=roll.bytes,
+        metavar="SIZE",
+        help=f"... or after so many bytes (default {roll.bytes >> 30}G; 0: never)",
+    )
+    command.add_argument(
+        "--roll-days",
+        type=_days,
+        default=roll.days,
+        metavar="DAYS",
+        help=f"... or after so many days (default {roll.days:g}; 0: never)",
+    )
+    command.add_argument(
+        "--no-roll",
+        action="store_true",
+        help="never begin one by itself, not even where another runtime, or another "
+        "version, made the last one",
     )
 
 
@@ -671,7 +808,38 @@ def _parser() -> argparse.ArgumentParser:
 
     add_care_commands(add_for_pier)
 
+    add_for_pier(
+        "adopt",
+        _adopt,
+        "make a copy of a ship the ship itself",
+        description="Take the copy at PIER for the ship from now on: a snapshot, a "
+        "restored backup, an older state. The original must never run again: two "
+        "copies write two histories, and other ships believe the first they hear.",
+    )
+
     add_for_pier("check", _check, "verify everything in a pier (exit 1: a fault)")
+
+    command = add_for_pier(
+        "archive",
+        _archive,
+        "bring old epochs of the log elsewhere, then remove them here",
+        description="Copy each old epoch into DIR, read the copy again and hold it "
+        "against its hash chain; or let COMMAND take it, which the shell runs for "
+        "each with $EPOCH (its name) and $EPOCH_DIR. Then remove it as chop does, "
+        "which never takes what recovery needs. To put one back, copy its directory "
+        "into .urb/log of the ship at rest.",
+    )
+    command.add_argument("directory", type=Path, metavar="DIR", nargs="?")
+    command.add_argument("--cmd", metavar="COMMAND", help="instead of a directory")
+    command.add_argument(
+        "--keep",
+        type=_positive,
+        default=2,
+        metavar="N",
+        help="how many of the newest stay (2 at least)",
+    )
+
+    _add_log_commands(commands.add_parser("log", help="look at a ship's events"))
 
     command = add_for_pier("stop", _stop, "ask a ship to stop, and wait until it has")
     add_timeout(command, _STOP_TIMEOUT_S)
@@ -777,6 +945,27 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(function=_lab)
     _add_lab_commands(command)
     return parser
+
+
+def _add_log_commands(command: argparse.ArgumentParser) -> None:
+    commands = command.add_subparsers(dest="subcommand", required=True, metavar="WHAT")
+    text = (
+        "verify that every job is the one that was committed, by the log's hash "
+        "chain and without computing anything (exit 1: a fault)"
+    )
+    command = commands.add_parser("verify", help=text, description=text)
+    command.set_defaults(function=_log_verify)
+    command.add_argument("--json", action="store_true", help="answer in JSON")
+    command.add_argument(
+        "pier",
+        type=Path,
+        metavar="PATH",
+        help="the ship's directory, or that of one epoch, wherever it lies",
+    )
+    for name in ("first", "last"):
+        command.add_argument(
+            f"--{name}", type=_positive, metavar="N", help=f"the {name} event to verify"
+        )
 
 
 def _add_lab_commands(command: argparse.ArgumentParser) -> None:

@@ -14,6 +14,7 @@ __all__ = [
     "BootOptions",
     "Limits",
     "ReplayOptions",
+    "RollLimits",
     "RunOptions",
     "runtime_version",
 ]
@@ -62,6 +63,18 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class RollLimits:
+    """When an epoch of the log has lasted long enough; 0: never by this."""
+
+    events: int = 1_000_000
+    """A replay from an epoch's start takes a minute or so then."""
+    bytes: int = 4 << 30
+    days: float = 30.0
+    runtime: bool = True
+    """Whether another runtime, or another version, begins an epoch of its own."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunOptions:
     """`treadle run`."""
 
@@ -79,8 +92,11 @@ class RunOptions:
     limits: Limits = field(default_factory=Limits)
     reserve_bytes: int | None = None
     """None: as the limits say."""
+    roll: RollLimits = field(default_factory=RollLimits)
     serf_options: tuple[str, ...] = ()
     """--jet-check, --no-jets: handed on as they are."""
+    adopt: bool = False
+    """Run it though it may be a copy."""
     record: Path | None = None
     """Where king and serf note what they do, for `king.lab.protocol`."""
 

@@ -41,10 +41,12 @@ from king.drivers.conn import conn
 from king.drivers.http import Port, http
 from king.drivers.term import Printer, term
 from king.drivers.wire import ovum, ovum_of_jam, read_small
+from king.epochs import roll_is_due, start_from_epochs
 from king.errors import TreadleError
 from king.event import Effect, Fact, Failure, Outcome, Ovum
 from king.groups import first_fault, run_trio
 from king.lab.recorder import make_file, open_notes
+from king.log.start import read_start
 from king.log_thread import LogThread
 from king.lord import Death, Lord, SerfSpec, handshake_s
 from king.maintain import keep_saving
@@ -83,6 +85,8 @@ BORN_S = 2.0
 QUIET_S = 0.25  # after which a kernel that could open its page will not
 SECOND_INTERRUPT_S = 2.0
 INTERRUPT_AFTER_S = 0.2  # ^C means an event only if one can be seen to run
+ROLL_AGAIN_S = 600.0
+"""After a roll that was due and could not be."""
 LOST_MAX = 100
 WORDS_MAX = 200
 """Of the guest's words, in a line about what is wrong with them."""
@@ -132,7 +136,7 @@ def replay(options: ReplayOptions) -> int:
 async def _run(options: RunOptions) -> int:
     if not options.headless and not has_terminal():
         options = replace(options, headless=True)
-    with open_pier(options.pier) as pier:
+    with open_pier(options.pier, adopt=options.adopt) as pier:
         ship = _Ship(options, pier)
         return await ship.live()
 
@@ -169,6 +173,9 @@ class _Ship:
         self._gauging = False
         self._packing = False
         self._trimming = False
+        self._rolling = False
+        self._roll_not_before = 0.0
+        self.rolls: dict[str, Any] = {"last": None, "fault": None}
         self._opening = False  # a listener of the page, since it was asked for
         self._running: set[str] = set()
         self._interrupted_at = -10.0
@@ -302,6 +309,21 @@ class _Ship:
         )
 
     async def _spawn(self, verify: bool) -> Lord:
+        return await start_from_epochs(
+            self._spawn_one,
+            verify,
+            image=self.layout.image,
+            scratch=self.layout.restored_image,
+            epochs=self.pier.log.epochs,
+            last=self.pier.log.last,
+            tell=self._tell_recovery,
+        )
+
+    def _tell_recovery(self, text: str) -> None:
+        self.recovery.notes.append(text)
+        self.tell(text)
+
+    async def _spawn_one(self, verify: bool) -> Lord:
         return await Lord.start(
             self.serfs,
             self._spec(verify),
@@ -414,6 +436,7 @@ class _Ship:
         await self.spine.wait_admission()
         if self._stop.is_set():
             return
+        await self._roll_before_events()
         await self._wyrd()
         await self._start_drivers()
         await self._wait_page()
@@ -433,6 +456,7 @@ class _Ship:
         gc.freeze()
         gc.set_threshold(20_000, 20, 50)
         self.state = "live"
+        self._consider_roll()
         if self.terminal is not None:
             # The kernel has drawn its screen over what was said before.
             for line in self.recovery.lines():
@@ -472,6 +496,8 @@ class _Ship:
             self.router.watermark(self.spine.pipeline.released),
             clean=self.fault is None and drained,
         )
+        if not self.options.adopt:
+            self.pier.remember()
 
     # --- signals --------------------------------------------------------------
 
@@ -521,6 +547,7 @@ class _Ship:
 
     def _saved(self, saved: Saved) -> None:
         self.snapshot_event = saved.event
+        self._consider_roll()
 
     def _buried(self, death: Death, suspect: Poke | Ask | None) -> None:
         for line in death.lines():
@@ -762,6 +789,57 @@ class _Ship:
             gained = plea.bytes_before - plea.bytes_after
             self.log(f"pack: gained {gained:,} bytes, {plea.bytes_after:,} remain")
 
+    # --- epochs -----------------------------------------------------------------
+
+    def _roll_reason(self) -> str:
+        log = self.pier.log
+        epoch, size = log.epochs[-1], log.stores[-1].size_bytes()
+        return roll_is_due(epoch, log.last, size, self.options.roll)
+
+    async def _roll_before_events(self) -> None:
+        """Events of another runtime stay in an epoch of their own."""
+        why = self._roll_reason()
+        if not why:
+            return
+        log = self.pier.log
+        self._begin_roll(why)
+        while self._rolling and log.last > log.epochs[-1].start:
+            await trio.sleep(0.002)
+
+    def _consider_roll(self) -> None:
+        """After each save; the copy of a state that is missing is made up for."""
+        busy = self._rolling or self.care.status() is not None
+        if self.state != "live" or busy or trio.current_time() < self._roll_not_before:
+            return
+        why = self._roll_reason()
+        epoch = self.pier.log.epochs[-1]
+        if why:
+            self._begin_roll(why)
+        elif epoch.start and read_start(epoch) is None:
+            self._begin_roll("")
+
+    def _begin_roll(self, why: str) -> None:
+        self._rolling = True
+        self._drivers.start_soon(self._roll, why)
+
+    async def _roll(self, why: str) -> None:
+        """Roll for this reason, or ("") finish the roll before."""
+        try:
+            text = json.dumps({"finish": not why})
+            found = json.loads(await self.care.do("roll", text, _hear_nothing))
+        except TreadleError as error:
+            self.rolls["fault"] = str(error)
+            self._roll_not_before = trio.current_time() + ROLL_AGAIN_S
+            if error.code not in ("care-busy", "care-stopped"):
+                self.log(f"epochs: {error.message}")
+        else:
+            self.rolls["fault"] = None
+            if found["rolled"]:
+                self.rolls["last"] = {"epoch": found["epoch"], "why": why}
+                self.log(f"epochs: {why}; {found['epoch']} begins")
+        finally:
+            self._rolling = False
+
     # --- what drivers are given -------------------------------------------------
 
     async def _put(self, path: tuple[bytes, ...], data: bytes) -> None:
@@ -889,6 +967,8 @@ class _Ship:
             "pins": self.pins,
             "log_bytes": self.pier.log.size_bytes(),
             "epochs": [epoch.path.name for epoch in self.pier.log.epochs],
+            "rolls": self.rolls,
+            "chain_fault": self.pier.log.chain_fault,
             "http": self.http,
             "pid_king": os.getpid(),
             "pid_serf": lord.pid if lord is not None else None,
@@ -1003,6 +1083,10 @@ def _tagged(tag: bytes) -> Callable[[Effect], bool]:
 
 
 def _ignore(_: int, effect: Effect) -> None:
+    pass
+
+
+def _hear_nothing(_: str) -> None:
     pass
 
 

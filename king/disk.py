@@ -17,6 +17,7 @@ from king.errors import TreadleError
 
 __all__ = [
     "check_local_disk",
+    "disk_type",
     "explain_disk",
     "free_bytes",
     "sync_directory",
@@ -109,7 +110,8 @@ _NETWORK_DISKS = {
 }
 
 
-def _disk_type(path: Path) -> int:
+def disk_type(path: Path) -> int:
+    """`f_type` of the filesystem of `path`."""
     import ctypes  # costs what a quick command need not pay
 
     libc = ctypes.CDLL(None, use_errno=True)
@@ -121,7 +123,7 @@ def _disk_type(path: Path) -> int:
     return int.from_bytes(buffer.raw[:4], "little")
 
 
-def check_local_disk(path: Path, disk_type: Callable[[Path], int] = _disk_type) -> None:
+def check_local_disk(path: Path, disk_type: Callable[[Path], int] = disk_type) -> None:
     """Refuse a pier on a network filesystem: LMDB and locks need a real disk.
 
     :raises TreadleError: network-disk

@@ -47,6 +47,8 @@ EXIT_CODES: dict[str, int] = {
     "pier-bad": 3,
     "pier-locked": 3,
     "pier-newer": 3,
+    "pier-copied": 3,
+    "pier-stale": 3,
     "manifest-bad": 3,
     "identity-mismatch": 3,
     "no-permission": 3,
@@ -60,6 +62,9 @@ EXIT_CODES: dict[str, int] = {
     "log-old": 4,
     "log-failed": 4,
     "log-open": 4,
+    "chop-refused": 4,
+    "archive-exists": 4,
+    "archive-failed": 4,
     "lmdb-version": 4,
     "meta-bad": 4,
     # the serf and its image
@@ -73,6 +78,7 @@ EXIT_CODES: dict[str, int] = {
     "replay-diverged": 5,
     "replay-crashed": 5,
     "snapshot-failed": 5,
+    "image-newer": 5,
     # pill and boot
     "pill-missing": 6,
     "pill-bad": 6,

@@ -88,6 +88,21 @@ WORDS: dict[str, Words] = {
         "Its format is not known here. Nothing was changed.",
         "Start it with the newer treadle.",
     ),
+    "pier-copied": Words(
+        "The directory is a copy of a ship: `cp`, rsync, a snapshot, a backup.",
+        "Two copies that both run write two histories; a ship that speaks with others "
+        "is lost then. A pier that was only renamed or moved with its disk is not "
+        "taken for a copy. Nothing was changed.",
+        "Run the original. If it is gone, or will never run again, `treadle adopt "
+        "PIER` makes this one the ship.",
+    ),
+    "pier-stale": Words(
+        "The pier is an older state of a ship that has lived on.",
+        "A backup was copied over it, or its volume was set back: this account has "
+        "run the ship further than this. Others may have heard of events that are "
+        "missing here. Nothing was changed.",
+        "Run the newer one. If it is lost, `treadle adopt PIER` goes on from here.",
+    ),
     "manifest-bad": Words(
         "The file with the pier's identity is damaged.",
         "A disk or a hand changed it. The event log is not affected.",
@@ -148,6 +163,23 @@ WORDS: dict[str, Words] = {
         "was done.",
         "Look at the disk (`dmesg`, free space), then start the ship again: it finds "
         "out what is durable.",
+    ),
+    "chop-refused": Words(
+        "Nothing was removed: a chop or an archive would take what recovery needs.",
+        "The newest two epochs stay, each with a verified copy of the state at its "
+        "start; one of these is missing, or not good. Epochs that Vere made have none.",
+        "`treadle roll PIER`, and once more after some events; then chop again.",
+    ),
+    "archive-exists": Words(
+        "An epoch was not archived: where it should go, something else is.",
+        "The directory holds the epochs of another ship, or of an older copy of this "
+        "one.",
+        "Give each ship a directory of its own. Nothing was removed.",
+    ),
+    "archive-failed": Words(
+        "An epoch was not archived: the command that was to take it failed.",
+        "What the command itself says stands above the message.",
+        "Try the command by hand, with EPOCH and EPOCH_DIR set. Nothing was removed.",
     ),
     "log-open": Words(
         "The log cannot be opened.",
@@ -227,6 +259,11 @@ WORDS: dict[str, Words] = {
         "Most often there is no room on the disk. The snapshots before it are whole, "
         "and the log has everything.",
         "Free some space, then `treadle save PIER`.",
+    ),
+    "image-newer": Words(
+        "The snapshot was written by a newer treadle.",
+        "Its format is not known here. Nothing was changed.",
+        "Start the pier with the newer treadle.",
     ),
     "pill-missing": Words(
         "The pill cannot be read.",

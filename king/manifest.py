@@ -1,12 +1,24 @@
 """`.urb/treadle.json`: what Vere's files have no room for.
 
-Owns: that file: the identity of the event log, formats, and how often the
-    ship was started.
+Owns: that file: the identity of the event log, formats, how often the ship was
+    started, and where it lay then.
 Invariants: the file on disk is always whole (written beside, synced, renamed,
     directory synced); a format newer than ours is refused before anything in
     the pier is written.
 Limits: it holds nothing that a replay of the log could not do without, except
     the identity that ties our image to this log.
+
+Why a place. Two copies of a ship that both run write two histories, and a ship
+that speaks with others is lost then: they have heard events that one of the two
+never had. The locks keep two kings out of one directory; the place tells a
+directory that is a copy, and a copy runs only after `treadle adopt PIER`. Only
+what no rename, reboot, remount or new container changes is compared, so that
+nobody is locked out for nothing; place.py has the signals and their reasons.
+What says of itself that it is a copy (`copy`: a snapshot) needs none.
+
+Which copy is the staler one, `generation` tells: it rises with every start to
+run. This account's own memory (memory.py) knows the highest that it has seen,
+and so a backup that was restored in place, too.
 """
 
 from __future__ import annotations
@@ -19,11 +31,13 @@ from typing import Any
 
 from king.disk import explain_disk, write_durably
 from king.errors import TreadleError
+from king.place import Place, place_of
 
 __all__ = ["FORMAT", "Manifest", "read_manifest", "write_manifest"]
 
 FORMAT = 1
 _SIZE_MAX = 1 << 16
+_TEXT_MAX = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +53,10 @@ class Manifest:
     adopted: bool
     """The pier was made by another runtime, and taken over by us."""
     generation: int = 0
+    place: Place | None = None
+    """Where it was when it was started last; None: not known."""
+    copy: str = ""
+    """What this is a copy of, in words, where it was made as a copy."""
     format: int = FORMAT
 
     def next_generation(self) -> Manifest:
@@ -91,6 +109,8 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
         "lmdb": manifest.lmdb,
         "adopted": manifest.adopted,
         "generation": manifest.generation,
+        "place": manifest.place.as_json() if manifest.place else None,
+        "copy": manifest.copy,
     }
     try:
         write_durably(path, json.dumps(value, indent=1).encode() + b"\n")
@@ -118,7 +138,7 @@ def _number(value: dict[str, Any], key: str, limit: int) -> int:
 
 def _text(value: dict[str, Any], key: str) -> str:
     text = value.get(key)
-    if not isinstance(text, str) or len(text) > 128:
+    if not isinstance(text, str) or len(text) > _TEXT_MAX:
         raise ValueError(f"{key} is not a short text")
     return text
 
@@ -133,6 +153,7 @@ def _parse(value: dict[str, Any]) -> Manifest:
         raise ValueError("identity is not 16 bytes")
     if not isinstance(adopted, bool):
         raise ValueError("adopted is not true or false")
+    place = value.get("place")
     return Manifest(
         ship=int(ship, 16),
         identity=bytes.fromhex(identity),
@@ -140,5 +161,7 @@ def _parse(value: dict[str, Any]) -> Manifest:
         lmdb=_text(value, "lmdb"),
         adopted=adopted,
         generation=_number(value, "generation", 1 << 63),
+        place=None if place is None else place_of(place),
+        copy=_text({"copy": ""} | value, "copy"),
         format=_number(value, "format", 1 << 31),
     )

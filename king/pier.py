@@ -23,14 +23,17 @@ import json
 import os
 import struct
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from king.config import RUNTIME
+from king.copies import check_age, check_place
 from king.disk import check_local_disk, explain_disk, free_bytes, sync_directory
 from king.errors import TreadleError
 from king.manifest import Manifest, read_manifest, write_manifest
+from king.memory import Memory, remember
+from king.place import observe
 from king.reserve import open_reserve
 
 if TYPE_CHECKING:
@@ -78,6 +81,11 @@ class Layout:
     def scratch_image(self) -> Path:
         """What a replay from scratch builds, until it takes the image's place."""
         return self.urb / "chk" / "treadle.image.replay"
+
+    @property
+    def restored_image(self) -> Path:
+        """A copy of an epoch's state, until it takes the image's place."""
+        return self.urb / "chk" / "treadle.image.restored"
 
     @property
     def manifest(self) -> Path:
@@ -438,6 +446,14 @@ class Pier:
         assert self._locks is not None
         return self._locks.inherit
 
+    def remember(self) -> None:
+        """Let this account know how far the ship is. (Nothing of it is durable
+        that the pier has not.)"""
+        memory = Memory(
+            self.manifest.generation, self.log.last, str(self.root.absolute())
+        )
+        remember(self.identity, memory)
+
     def close(self) -> None:
         """Close the log, then unlock. Idempotent."""
         if self._locks is not None:
@@ -457,33 +473,35 @@ def open_pier(
     *,
     run: bool = True,
     write: bool | None = None,
+    adopt: bool = False,
     map_size: int | None = None,
 ) -> Pier:
     """Open a pier for running it, or (`run` False) for other work on it. Its log
     is then opened for reading only, unless `write` says otherwise.
 
     A pier made by Vere is adopted: our manifest is written beside Vere's
-    files, and none of them is touched. The caller settles the log.
+    files, and none of them is touched. A copy of a pier is not run, unless it
+    was adopted (or `adopt`: nobody asks). The caller settles the log.
 
     :raises TreadleError: pier-missing, pier-bad, pier-locked, pier-newer,
-        manifest-bad, identity-mismatch, read-only, no-permission,
-        network-disk, and what `open_log` raises
+        pier-copied, pier-stale, manifest-bad, identity-mismatch, image-newer,
+        read-only, no-permission, network-disk, and what `open_log` raises
     """
     # The log's machinery is loaded for those alone who open it: `stop` and
     # its like want the layout and the locks only.
-    from king.log.epoch import find_epochs, open_log
+    from king.formats import check_formats
+    from king.log.epoch import open_log
     from king.log.store import MAP_SIZE_MAX
 
     layout = check_is_pier(root)
-    # First what needs no writing: formats that are too new stop here.
-    read_manifest(layout.manifest)
-    find_epochs(layout.log_dir)
+    check_formats(layout)
     check_local_disk(root)
     locks = lock_pier(layout)
     log: Log | None = None
     try:
         # Read again: until now another king may have been at work.
         manifest = read_manifest(layout.manifest)
+        asks = run and not adopt
         log = open_log(
             layout.log_dir,
             read_only=not (run if write is None else write),
@@ -503,13 +521,24 @@ def open_pier(
                 f"{log.meta.who:x}: files of two ships were mixed in {root}",
                 "restore the pier from a copy; nothing was changed",
             )
+        if asks:
+            check_place(layout, manifest)
+            check_age(layout, manifest, log.last)
         if run:
-            manifest = manifest.next_generation()
+            place = observe(layout)
+            if manifest.place is not None and manifest.place.path != place.path:
+                notes.append(f"this pier was in {manifest.place.path} before")
+            manifest = replace(manifest.next_generation(), place=place, copy="")
         make_directories(layout, log=False)
-        layout.scratch_image.unlink(missing_ok=True)  # of a replay that was killed
+        for path in (layout.scratch_image, layout.restored_image):
+            path.unlink(missing_ok=True)  # of a replay or a start that was killed
+            path.with_name(f"{path.name}.part").unlink(missing_ok=True)
         sync_directory(layout.urb)
         write_manifest(layout.manifest, manifest)
-        return Pier(layout, locks, log, manifest, notes)
+        pier = Pier(layout, locks, log, manifest, notes)
+        if asks:
+            pier.remember()
+        return pier
     except BaseException as error:
         if log is not None:
             log.close()

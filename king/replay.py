@@ -28,8 +28,10 @@ import trio
 from king import failpoint
 from king.config import ReplayOptions
 from king.disk import explain_disk, sync_directory
+from king.epochs import start_from_epochs, take_start
 from king.errors import EXIT_FAULT, TreadleError
 from king.log.rehearsal import NEWEST_ROWS, check_readable
+from king.log.start import read_start
 from king.log_thread import LogThread
 from king.lord import Lord, SerfSpec, StartFailed, handshake_s
 from king.pier import Pier, open_pier
@@ -440,6 +442,7 @@ async def replay_pier(options: ReplayOptions) -> int:
         if options.from_scratch:
             # The old snapshot stays until the new one is whole.
             path = pier.layout.scratch_image
+            await _take_oldest_start(pier, path)
         shown = None if options.json else show_progress()
         jets: dict[str, dict[str, int]] = {}
         try:
@@ -493,6 +496,15 @@ def _print_replayed(
         )
 
 
+async def _take_oldest_start(pier: Pier, image: Path) -> None:
+    """Older epochs were chopped: what is left begins with a state."""
+    if pier.log.epochs[0].start:
+        for epoch in pier.log.epochs:
+            if read_start(epoch) is not None:
+                await take_start(epoch, image, pier.layout.restored_image)
+                return
+
+
 async def run_boot(pier: Pier) -> tuple[int, int]:
     """All rows of a fresh pier's log through a serf; a snapshot of the end.
 
@@ -529,7 +541,6 @@ async def play_through(
         log=pier.identity,
         event_max=pier.log.last,
         lock_fd=pier.lock_descriptor,
-        handshake_s=handshake_s(image),
         options=serf_options,
     )
 
@@ -550,11 +561,23 @@ async def play_through(
         await trio.sleep(HALT_S)
         _kill(lords)
 
-    async def start(verify: bool) -> Lord:
-        given = replace(spec, verify=verify)
+    async def start_one(verify: bool) -> Lord:
+        given = replace(spec, verify=verify, handshake_s=handshake_s(image))
         lord = await Lord.start(nursery, given, on_line=_print_line)
         lords.append(lord)
         return lord
+
+    async def start(verify: bool) -> Lord:
+        from_scratch = image == pier.layout.scratch_image
+        return await start_from_epochs(
+            start_one,
+            verify,
+            image=image,
+            scratch=pier.layout.restored_image,
+            epochs=() if from_scratch else pier.log.epochs,
+            last=pier.log.last,
+            tell=_print_line,
+        )
 
     async def catch_up(lord: Lord) -> Replayed:
         assert lord.ripe is not None

@@ -301,7 +301,8 @@ class Spine:
             if scope.cancelled_caught:
                 tell("no snapshot at the end: the serf does not answer in time")
         # What of the reserve was not needed is for the next start.
-        await self._thread.run(self._log.take_reserve)
+        if self._log.reserve is not None:
+            await self._thread.run(self._log.take_reserve)
         # 3. The serf.
         self.stopping = True
         if self.lord is not None:

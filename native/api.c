@@ -182,22 +182,31 @@ static bool are_records(const uint8_t *data, uint64_t size, size_t count) {
 /* --- events ------------------------------------------------------------------- */
 
 int64_t nk_serf_work(nk_serf *serf, const uint8_t *jobs, uint64_t size,
-                     uint64_t budget_us) {
+                     uint64_t budget_us, void (*early)(void *context), void *context) {
+    struct nk_machine *machine = &serf->machine;
     uint64_t end = now_ns() + budget_us * 1000;
     uint64_t at = 0;
+    machine->alarm = early;
+    machine->alarm_context = context;
     serf->out.size = 0;
     if (!are_records(jobs, size, 3)) return -1;
     while (at < size) {
         uint64_t head[3] = {0}; /* request, deadline_ms, size */
         struct nk_bytes job;
         (void)take_record(jobs, size, &at, head, 3, &job);
-        nk_machine_request(&serf->machine, head[0]);
-        if (nk_kernel_poke(serf, job, head[1]) == NK_OK) {
+        nk_machine_request(machine, head[0]);
+        bool waits = early != NULL && serf->out.size != 0;
+        machine->alarm_ns = waits ? end : 0;
+        answer_records(serf);
+        nk_status status = nk_kernel_poke(serf, job, head[1]);
+        if (waits && machine->alarm_ns == 0) serf->out.size = 0; /* they were told */
+        machine->alarm_ns = 0;
+        if (status == NK_OK) {
             put_done(serf, head[0]);
         } else {
             put_bail(serf, head[0]);
         }
-        nk_machine_request(&serf->machine, 0);
+        nk_machine_request(machine, 0);
         nk_kernel_tend(serf, false);
         if (serf->out.size >= OUT_SIZE_SOFT || now_ns() >= end) break;
     }

@@ -148,9 +148,12 @@ void nk_copy_end(nk_image_copy *copy);
 
 /* Work on job records in order, until all are done, [budget_us] is spent or
  * the answers have grown large; out: done and bail records. Returns how many
- * bytes of [jobs] are done with; -1: [jobs] is malformed, nothing was done. */
+ * bytes of [jobs] are done with; -1: [jobs] is malformed, nothing was done.
+ * Where the budget ends in the middle of a job, the answers to those before it
+ * are out while [early] is called (NULL: they wait); it may take them, slogs and
+ * the notice, and nothing else. */
 int64_t nk_serf_work(nk_serf *serf, const uint8_t *jobs, uint64_t size,
-                     uint64_t budget_us);
+                     uint64_t budget_us, void (*early)(void *context), void *context);
 
 struct nk_played {
     uint64_t event; /* the last applied; where it stopped: the next */

@@ -58,11 +58,17 @@ def _flags() -> tuple[list[str], list[str]]:
     return [*compile_args, "-O3", "-fno-plt"], link_args
 
 
-def _builder(module: str, header: str, units: list[Path], libraries: list[str]) -> FFI:
+def _builder(
+    module: str,
+    header: str,
+    units: list[Path],
+    libraries: list[str],
+    callbacks: str = "",
+) -> FFI:
     compile_args, link_args = _flags()
     declarations = (HERE / header).read_text()
     ffi = FFI()
-    ffi.cdef(declarations)
+    ffi.cdef(declarations + callbacks)
     ffi.set_source(
         module,
         f'{GENERATED}\n#include <stdint.h>\n#include "{header}"\n',
@@ -80,9 +86,9 @@ def native() -> FFI:
     """Build the whole core, for the serf."""
     units = sorted(HERE.glob("*.c")) + sorted(HERE.glob("jets/*.c"))
     units = [unit for unit in units if unit.stem not in ("codec", "witness")]
-    return _builder(
-        "serf._native", "api.h", units, ["mpfr", "gmp", "nettle", "pthread", "m"]
-    )
+    libraries = ["mpfr", "gmp", "nettle", "pthread", "m"]
+    callback = 'extern "Python" void tell_early(void *context);'
+    return _builder("serf._native", "api.h", units, libraries, callback)
 
 
 def codec() -> FFI:

@@ -92,7 +92,7 @@ static uint32_t mug_cell(struct nk_arena *arena, nk_noun n) {
     }
 }
 
-uint32_t nk_mug(struct nk_arena *arena, nk_noun n) {
+uint32_t nk_mug_new(struct nk_arena *arena, nk_noun n) {
     uint32_t mug = mug_shallow(arena, n);
     return mug != 0 ? mug : mug_cell(arena, n);
 }

@@ -318,15 +318,20 @@ void nk_machine_interrupted(struct nk_machine *machine) {
     atomic_compare_exchange_strong(machine->interrupt, &word, 0);
 }
 
-static nk_status poll(const struct nk_machine *machine) {
+static nk_status poll(struct nk_machine *machine) {
     if (machine->arena.stopped != NK_OK) return machine->arena.stopped;
     if (machine->interrupt != NULL && machine->request != 0 &&
         atomic_load_explicit(machine->interrupt, memory_order_relaxed) ==
             machine->request) {
         return NK_INTR;
     }
-    if (machine->deadline_ns != 0 && now_ns() > machine->deadline_ns) return NK_INTR;
-    return NK_OK;
+    if (machine->deadline_ns == 0 && machine->alarm_ns == 0) return NK_OK;
+    uint64_t now = now_ns();
+    if (machine->alarm_ns != 0 && now > machine->alarm_ns) {
+        machine->alarm_ns = 0;
+        machine->alarm(machine->alarm_context);
+    }
+    return machine->deadline_ns != 0 && now > machine->deadline_ns ? NK_INTR : NK_OK;
 }
 
 static nk_status poll_arena(void *machine) {

@@ -43,7 +43,10 @@ struct nk_machine {
     _Atomic uint32_t *interrupt; /* polled; names a request: NK_INTR */
     uint32_t request;            /* the one that runs; 0: obeys none */
     uint64_t deadline_ns;        /* CLOCK_MONOTONIC; 0 = none */
-    uint64_t stack_size_max;     /* bytes */
+    uint64_t alarm_ns; /* then a poll sets it to 0 and calls `alarm`; 0: never */
+    void (*alarm)(void *context); /* must not touch the machine */
+    void *alarm_context;
+    uint64_t stack_size_max; /* bytes */
     bool jets_enabled;
     struct nk_probe *probe; /* NULL: nothing is observed. Freed with the machine */
     uint64_t site_fills;    /* calls whose site did not know their target yet */

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from struct import Struct
 from typing import Any, NamedTuple
 
@@ -229,8 +229,14 @@ class Engine:
 
     # --- events ---
 
-    def work(self, works: Sequence[Work]) -> Iterator[list[Plea]]:
-        """Do `works` in order; yield the answers as they gather, slogs first."""
+    def work(
+        self, works: Sequence[Work], early: Callable[[list[Plea]], None] | None = None
+    ) -> Iterator[list[Plea]]:
+        """Do `works` in order; yield the answers as they gather, slogs first.
+
+        Those that would wait for a long work behind them are given to `early`
+        while that runs. It must not raise, nor use the engine.
+        """
         parts: list[bytes] = []
         for work in works:
             parts.append(_JOB.pack(work.request, work.deadline_ms, len(work.job)))
@@ -238,16 +244,23 @@ class Engine:
         data = b"".join(parts)
         size = len(data)
         base = ffi.from_buffer("uint8_t[]", data)
+        tell, handle = ffi.NULL, ffi.NULL
+        if early is not None:
+            tell, handle = lib.tell_early, ffi.new_handle((self, early))
         at = 0
         while at < size:
-            done = lib.nk_serf_work(self._serf, base + at, size - at, _WORK_BUDGET_US)
+            done = lib.nk_serf_work(
+                self._serf, base + at, size - at, _WORK_BUDGET_US, tell, handle
+            )
             assert done > 0, "our own job records are malformed"
             at += done
-            pleas: list[Plea] = []
-            pleas.extend(self.slogs())
-            pleas.extend(self.notices())
-            _read_answers(self._out(), pleas)
-            yield pleas
+            yield self.take_answers()
+
+    def take_answers(self) -> list[Plea]:
+        """What the works have left: slogs, notices, answers."""
+        pleas: list[Plea] = [*self.slogs(), *self.notices()]
+        _read_answers(self._out(), pleas)
+        return pleas
 
     def play(
         self, life: int, rows: Sequence[Row], request: int = 0
@@ -604,6 +617,15 @@ class ImageCopy:
             full = os.strerror(errno.ENOSPC) in why
             code = "disk-full" if full else "disk-error"
         return CopyFailed(code, f"{self._source}: {why}")
+
+
+def _tell_early(handle: Any) -> None:
+    """C calls it in the middle of a work; see nk_serf_work."""
+    engine, early = ffi.from_handle(handle)
+    early(engine.take_answers())
+
+
+ffi.def_extern("tell_early")(_tell_early)
 
 
 def check_image(path: str) -> CheckedImage:

@@ -1,8 +1,9 @@
 """The conversation: read writs, do them, write pleas.
 
 One thread, blocking. Reads are large, answers to works are written in
-batches as they gather, every answer in the order of its request; but a save
-goes on beside what follows, and is answered when it is done. The king
+batches as they gather (none waits for a long work behind it), every answer in
+the order of its request; but a save goes on beside what follows, and is
+answered when it is done. The king
 always reads, so a blocking write cannot deadlock; a king that has gone away
 ends the loop (and, in the middle of a long event, the watch thread ends the
 process).
@@ -14,6 +15,7 @@ Invariants: the first plea is Ripe; every writ but Exit gets one answer.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import select
@@ -131,10 +133,18 @@ class Loop:
 
     def _work(self, works: list[Work]) -> None:
         if works:
-            for pleas in self._engine.work(works):
-                if self._notes is not None:
-                    self._note_work(pleas, self._notes)
-                self._send(pleas)
+            for pleas in self._engine.work(works, self._tell_early):
+                self._tell_work(pleas)
+
+    def _tell_work(self, pleas: list[Plea]) -> None:
+        if self._notes is not None:
+            self._note_work(pleas, self._notes)
+        self._send(pleas)
+
+    def _tell_early(self, pleas: list[Plea]) -> None:
+        # A king that is gone is found out by whoever writes next.
+        with contextlib.suppress(BrokenPipeError):
+            self._tell_work(pleas)
 
     def _note(self, writ: Writ, answer: Plea) -> None:
         if self._notes is None:

@@ -24,7 +24,7 @@ from king.progress import Bar
 from proto.cord import cord, cord_text
 from proto.noun import Cell, Noun
 
-__all__ = ["add_commands", "run"]
+__all__ = ["add_commands", "perform", "run"]
 
 _FAULT = ("error", "message", "hint")
 
@@ -71,16 +71,20 @@ def run(verb: Verb, args: argparse.Namespace) -> int:
     arguments = verb.check({k: v for k, v in given.items() if v is not None})
     bar = Bar(verb.name)
     try:
-        found = _carry_out(args.pier, verb, arguments, None if args.json else bar)
+        found = perform(args.pier, verb, arguments, None if args.json else bar)
     finally:
         bar.close()
     print(json.dumps(found) if args.json else verb.show(found), flush=True)
     return 0
 
 
-def _carry_out(
+def perform(
     root: Path, verb: Verb, arguments: Mapping[str, Any], bar: Bar | None
 ) -> dict[str, Any]:
+    """One verb on a ship, live or at rest; its result.
+
+    :raises TreadleError: whatever stands in the way
+    """
     from king.pier import check_is_pier, who_locks
 
     layout = check_is_pier(root)

@@ -127,6 +127,21 @@ class Verb:
         return checked
 
 
+def _show_roll(found: Mapping[str, Any]) -> str:
+    epoch, start = found["epoch"], found["start"]
+    head = f"epoch {epoch} begins" if found["rolled"] else "nothing to roll"
+    if start is None:
+        return f"{head}: the log has no event yet"
+    kept = f"a copy of the state at event {start['event']:,}"
+    return f"{head}; {epoch} keeps {kept}, {start['bytes']:,} bytes, verified"
+
+
+def _show_chop(found: Mapping[str, Any]) -> str:
+    removed = found["removed"]
+    head = f"removed {' '.join(removed)}" if removed else "nothing to chop"
+    return f"{head}; the log has {' '.join(found['epochs'])}"
+
+
 def _show_pins(found: Mapping[str, Any]) -> str:
     pins = found["pins"].items()
     return "\n".join(f"{name}  event {at:,}" for name, at in pins) or "nothing"
@@ -139,6 +154,30 @@ VERBS: dict[str, Verb] = {
             "save",
             "make the state as it now is durable in the image",
             lambda found: f"event {found['event']:,} is in the image",
+        ),
+        Verb(
+            "roll",
+            "let an epoch of the log begin here",
+            _show_roll,
+            (
+                Argument(
+                    "--finish",
+                    Kind.FLAG,
+                    "only make up for a copy of the state that is missing",
+                    False,
+                ),
+            ),
+            writes=True,
+        ),
+        Verb(
+            "chop",
+            "delete old epochs of the log, never what recovery needs",
+            _show_chop,
+            (
+                Argument("--keep", Kind.NUMBER, "how many stay (2 at least)", 2),
+                Argument("--through", Kind.WORD, "the last one to go, such as 0i58"),
+            ),
+            writes=True,
         ),
         Verb(
             "pin",

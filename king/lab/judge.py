@@ -360,7 +360,7 @@ def _written(
 
 def _open(root: Path, append: bool) -> dict[str, Any]:
     """As a start opens a pier; the rows of its log."""
-    with open_pier(root) as pier:
+    with open_pier(root, adopt=True) as pier:
         log = pier.log
         log.settle()
         rows: list[Row] = []

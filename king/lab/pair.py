@@ -115,7 +115,7 @@ class Stable:
         self._asking = threading.Lock()
         self._process = subprocess.Popen(
             command,
-            env={**variables, **environment()},
+            env={**variables, **environment(), "TREADLE_ADOPT": "1"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )

@@ -55,6 +55,7 @@ _SECTIONS = (
     ("damage", "Piers with damaged files"),
     ("lies", "Serfs that lie"),
     ("cuts", "Real power cuts of a mounted filesystem"),
+    ("simulation", "The king's core in a simulated world"),
 )
 
 

@@ -41,7 +41,7 @@ __all__ = ["Session"]
 GROUP = 8
 """Blows at one pier before it is left to recover in peace."""
 
-HANDS = os.cpu_count() or 1
+HANDS = len(os.sched_getaffinity(0))
 """Piers that are struck at once."""
 
 FOUND_MAX = 5

@@ -51,6 +51,7 @@ __all__ = [
     "Log",
     "create_log",
     "find_epochs",
+    "open_epoch",
     "open_log",
     "prepare_epoch",
     "sweep",
@@ -530,6 +531,23 @@ def open_log_at_risk(
         for store in stores:
             store.close()
         raise
+
+
+def open_epoch(path: Path) -> tuple[Epoch, LmdbStore]:
+    """One epoch for reading, wherever it lies.
+
+    :raises TreadleError: log-missing, log-newer, log-bad, meta-bad, lmdb-version
+    """
+    check_lmdb_version()
+    for epoch in find_epochs(path.parent)[0]:
+        if epoch.path == path:
+            _check_file(path)
+            return epoch, LmdbStore(path, start=epoch.start, read_only=True, map_size=0)
+    raise TreadleError(
+        "log-missing",
+        f"there is no epoch at {path}",
+        "an epoch is a directory 0iN with epoc.txt and data.mdb in it",
+    )
 
 
 def _check_left_out(log_dir: Path, epochs: Sequence[Epoch], live: bool) -> None:

@@ -15,13 +15,16 @@ static nk_status seek(struct nk_arena *arena, nk_noun tree, nk_noun key, bool ma
                       nk_noun *found) {
     struct nk_node node;
     *found = NK_NONE;
+    if (tree == 0) return NK_OK;
+    struct nk_ranked sought = nk_rank(arena, key);
     while (tree != 0) {
         if (!nk_node_take(arena, tree, map, &node)) return NK_PUNT;
-        if (nk_equal(arena, key, node.key)) {
+        struct nk_ranked here = nk_rank(arena, node.key);
+        if (nk_ranked_equal(arena, sought, here)) {
             *found = node.item;
             return NK_OK;
         }
-        tree = nk_gor(arena, key, node.key) ? node.left : node.right;
+        tree = nk_ranked_gor(arena, sought, here) ? node.left : node.right;
     }
     return NK_OK;
 }
@@ -49,47 +52,65 @@ NK_JETS_OF_BOTH(jet_by_has, jet_in_has, has)
 
 /* ---- put, gas ---- */
 
-/* Put [item] into *tree. */
+/* A node that was passed on the way down. */
+struct step {
+    nk_noun tree;
+    struct nk_node node;
+    uint32_t mug; /* of its key */
+    bool left;    /* went */
+};
+
+/* Put [item] into *tree. On the way up [made] is what was made so far, and
+ * [top] its node, taken apart; a node whose side stays what it was stays too. */
 static nk_status put(struct nk_arena *arena, nk_noun *tree, nk_noun item, bool map) {
-    struct nk_node path[NK_TREE_DEPTH_MAX];
-    bool left[NK_TREE_DEPTH_MAX];
+    struct step path[NK_TREE_DEPTH_MAX];
     size_t depth = 0;
-    nk_noun key = map ? nk_head(arena, item) : item, at = *tree, made = NK_NONE;
+    struct nk_ranked key = nk_rank(arena, map ? nk_head(arena, item) : item);
+    struct nk_node top = {item, key.noun, 0, 0};
+    nk_noun at = *tree, made = NK_NONE;
     while (at != 0) {
-        struct nk_node *node = &path[depth];
+        struct step *step = &path[depth];
+        struct nk_node *node = &step->node;
         if (depth == NK_TREE_DEPTH_MAX || !nk_node_take(arena, at, map, node))
             return NK_PUNT;
-        if (nk_equal(arena, key, node->key)) {
-            made = at;
-            if (map &&
-                !nk_equal(arena, nk_tail(arena, item), nk_tail(arena, node->item))) {
-                made = nk_node_make(arena, item, node->left, node->right);
-                if (made == NK_NONE) return NK_MEME;
+        struct nk_ranked here = nk_rank(arena, node->key);
+        if (nk_ranked_equal(arena, key, here)) {
+            top.left = node->left;
+            top.right = node->right;
+            if (!map ||
+                nk_equal(arena, nk_tail(arena, item), nk_tail(arena, node->item))) {
+                top.item = node->item;
+                made = at;
             }
             break;
         }
-        left[depth] = nk_gor(arena, key, node->key);
-        at = left[depth] ? node->left : node->right;
+        step->tree = at;
+        step->mug = here.mug;
+        step->left = nk_ranked_gor(arena, key, here);
+        at = step->left ? node->left : node->right;
         depth++;
     }
-    if (made == NK_NONE) made = nk_node_make(arena, item, 0, 0);
+    if (made == NK_NONE) made = nk_node_make(arena, item, top.left, top.right);
+    uint32_t top_mor = nk_murmur_direct(key.mug);
     while (depth-- > 0 && made != NK_NONE) {
-        const struct nk_node *node = &path[depth];
-        struct nk_node child;
-        if (!nk_node_take(arena, made, map, &child)) return NK_PUNT;
-        nk_noun item_up = node->item;
-        if (nk_mor(arena, node->key, child.key)) {
-            made = left[depth] ? nk_node_make(arena, item_up, made, node->right)
-                               : nk_node_make(arena, item_up, node->left, made);
-        } else if (left[depth]) {
-            nk_noun below = nk_node_make(arena, item_up, child.right, node->right);
-            if (below == NK_NONE) return NK_MEME;
-            made = nk_node_make(arena, child.item, child.left, below);
-        } else {
-            nk_noun below = nk_node_make(arena, item_up, node->left, child.left);
-            if (below == NK_NONE) return NK_MEME;
-            made = nk_node_make(arena, child.item, below, child.right);
+        struct step *step = &path[depth];
+        struct nk_node *node = &step->node;
+        uint32_t mor = nk_murmur_direct(step->mug);
+        nk_noun *side = step->left ? &node->left : &node->right;
+        if (mor == top_mor ? nk_dor(arena, node->key, top.key) : mor < top_mor) {
+            bool same = *side == made;
+            *side = made;
+            made = same ? step->tree
+                        : nk_node_make(arena, node->item, node->left, node->right);
+            top = *node;
+            top_mor = mor;
+            continue;
         }
+        nk_noun *inner = step->left ? &top.right : &top.left;
+        *side = *inner;
+        *inner = nk_node_make(arena, node->item, node->left, node->right);
+        if (*inner == NK_NONE) return NK_MEME;
+        made = nk_node_make(arena, top.item, top.left, top.right);
     }
     *tree = made;
     return made == NK_NONE ? NK_MEME : NK_OK;
@@ -160,16 +181,18 @@ static nk_status del(struct nk_machine *machine, nk_noun core, bool map,
     nk_noun key, tree, result = 0, *hole = &result;
     struct nk_arena *arena = &machine->arena;
     if (!nk_sample_and_tree(machine, core, &key, &tree)) return NK_PUNT;
+    struct nk_ranked sought = nk_rank(arena, key);
     for (size_t depth = 0; tree != 0; depth++) {
         struct nk_node node;
         if (depth == NK_TREE_DEPTH_MAX || !nk_node_take(arena, tree, map, &node))
             return NK_PUNT;
-        if (nk_equal(arena, key, node.key)) {
+        struct nk_ranked here = nk_rank(arena, node.key);
+        if (nk_ranked_equal(arena, sought, here)) {
             nk_status status = join(arena, node.left, node.right, map, hole);
             if (status != NK_OK) return status;
             return nk_answer(result, product);
         }
-        bool left = nk_gor(arena, key, node.key);
+        bool left = nk_ranked_gor(arena, sought, here);
         nk_noun made = nk_node_make(arena, node.item, node.left, node.right);
         if (made == NK_NONE) return NK_MEME;
         *hole = made;
@@ -294,12 +317,13 @@ nk_status nk_tree_uni(struct nk_arena *arena, nk_noun a, nk_noun b, bool map,
             if (!nk_node_take(arena, a, map, &x) || !nk_node_take(arena, b, map, &y))
                 return NK_PUNT;
             struct frame *frame = &stack[count++];
-            if (nk_equal(arena, y.key, x.key)) {
+            struct nk_ranked p = nk_rank(arena, x.key), q = nk_rank(arena, y.key);
+            if (nk_ranked_equal(arena, q, p)) {
                 *frame = (struct frame){THEN_RIGHT, y.item, x.right, y.right, 0};
                 a = x.left;
                 b = y.left;
-            } else if (nk_mor(arena, x.key, y.key)) {
-                if (nk_gor(arena, y.key, x.key)) {
+            } else if (nk_ranked_mor(arena, p, q)) {
+                if (nk_ranked_gor(arena, q, p)) {
                     *frame = (struct frame){THEN_AL, x.item, x.right, y.right, 0};
                     a = x.left;
                     b = nk_node_make(arena, y.item, y.left, 0);
@@ -308,7 +332,7 @@ nk_status nk_tree_uni(struct nk_arena *arena, nk_noun a, nk_noun b, bool map,
                     a = x.right;
                     b = nk_node_make(arena, y.item, 0, y.right);
                 }
-            } else if (nk_gor(arena, x.key, y.key)) {
+            } else if (nk_ranked_gor(arena, p, q)) {
                 *frame = (struct frame){THEN_BL, y.item, y.right, x.right, 0};
                 b = y.left;
                 a = nk_node_make(arena, x.item, x.left, 0);

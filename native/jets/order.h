@@ -3,6 +3,7 @@
 #define NK_JETS_ORDER_H
 
 #include "../mug.h"
+#include "../murmur.h"
 #include "sample.h"
 
 /* ++  dor: equal, or an atom before a cell, or the smaller atom, or by the
@@ -20,16 +21,39 @@ static inline bool nk_dor(struct nk_arena *arena, nk_noun a, nk_noun b) {
     return true;
 }
 
+/* A noun that is asked for its place more than once. */
+struct nk_ranked {
+    nk_noun noun;
+    uint32_t mug;
+};
+
+static inline struct nk_ranked nk_rank(struct nk_arena *arena, nk_noun n) {
+    uint32_t mug = nk_is_direct(n) ? nk_murmur_direct(n) : nk_mug(arena, n);
+    return (struct nk_ranked){n, mug};
+}
+
+static inline bool nk_ranked_equal(struct nk_arena *arena, struct nk_ranked a,
+                                   struct nk_ranked b) {
+    return a.noun == b.noun || (a.mug == b.mug && nk_equal(arena, a.noun, b.noun));
+}
+
 /* ++  gor: by mug; what has one mug, by dor. */
+static inline bool nk_ranked_gor(struct nk_arena *arena, struct nk_ranked a,
+                                 struct nk_ranked b) {
+    return a.mug == b.mug ? nk_dor(arena, a.noun, b.noun) : a.mug < b.mug;
+}
 static inline bool nk_gor(struct nk_arena *arena, nk_noun a, nk_noun b) {
-    uint32_t c = nk_mug(arena, a), d = nk_mug(arena, b);
-    return c == d ? nk_dor(arena, a, b) : c < d;
+    return nk_ranked_gor(arena, nk_rank(arena, a), nk_rank(arena, b));
 }
 
 /* ++  mor: by the mug's mug. */
+static inline bool nk_ranked_mor(struct nk_arena *arena, struct nk_ranked a,
+                                 struct nk_ranked b) {
+    uint32_t c = nk_murmur_direct(a.mug), d = nk_murmur_direct(b.mug);
+    return c == d ? nk_dor(arena, a.noun, b.noun) : c < d;
+}
 static inline bool nk_mor(struct nk_arena *arena, nk_noun a, nk_noun b) {
-    uint32_t c = nk_mug(arena, nk_mug(arena, a)), d = nk_mug(arena, nk_mug(arena, b));
-    return c == d ? nk_dor(arena, a, b) : c < d;
+    return nk_ranked_mor(arena, nk_rank(arena, a), nk_rank(arena, b));
 }
 
 #endif

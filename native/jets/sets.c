@@ -82,18 +82,20 @@ static nk_status split(struct nk_arena *arena, nk_noun tree, nk_noun key, bool m
                        nk_noun *left, nk_noun *right) {
     struct step path[NK_TREE_DEPTH_MAX];
     size_t count = 0;
+    struct nk_ranked sought = nk_rank(arena, key);
     *left = *right = 0;
     while (tree != 0) {
         struct nk_node node;
         if (count == NK_TREE_DEPTH_MAX || !nk_node_take(arena, tree, map, &node)) {
             return NK_PUNT;
         }
-        if (nk_equal(arena, key, node.key)) {
+        struct nk_ranked here = nk_rank(arena, node.key);
+        if (nk_ranked_equal(arena, sought, here)) {
             *left = node.left;
             *right = node.right;
             break;
         }
-        bool went = nk_gor(arena, key, node.key);
+        bool went = nk_ranked_gor(arena, sought, here);
         path[count++] = (struct step){node.item, went ? node.right : node.left, went};
         tree = went ? node.left : node.right;
     }
@@ -191,17 +193,18 @@ static nk_status part_int(struct nk_arena *arena, nk_noun *a, nk_noun *b, bool m
     if (!nk_node_take(arena, *a, map, &x) || !nk_node_take(arena, *b, map, &y)) {
         return NK_PUNT;
     }
-    if (nk_equal(arena, x.key, y.key)) {
+    struct nk_ranked p = nk_rank(arena, x.key), q = nk_rank(arena, y.key);
+    if (nk_ranked_equal(arena, p, q)) {
         *frame = (struct frame){BUILD, false, x.right, y.right, y.item, 0};
         *a = x.left;
         *b = y.left;
-    } else if (nk_mor(arena, x.key, y.key)) {
-        bool left = nk_gor(arena, y.key, x.key);
+    } else if (nk_ranked_mor(arena, p, q)) {
+        bool left = nk_ranked_gor(arena, q, p);
         *frame = (struct frame){UNITE, false, *a, left ? y.right : y.left, 0, 0};
         *a = left ? x.left : x.right;
         *b = nk_node_make(arena, y.item, left ? y.left : 0, left ? 0 : y.right);
     } else {
-        bool left = nk_gor(arena, x.key, y.key);
+        bool left = nk_ranked_gor(arena, p, q);
         *frame = (struct frame){UNITE, false, left ? x.right : x.left, *b, 0, 0};
         *b = left ? y.left : y.right;
         *a = nk_node_make(arena, x.item, left ? x.left : 0, left ? 0 : x.right);

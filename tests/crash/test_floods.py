@@ -25,10 +25,10 @@ from tests.support.whole_ship import (
     STRETCH,
     Conn,
     WholeShip,
-    boot,
     connect,
     memory_kib,
     open_files,
+    running,
     wait_for,
 )
 
@@ -45,10 +45,8 @@ PATIENCE_S = 5 * STRETCH
 
 @pytest.fixture(scope="module")
 def ship(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeShip]:
-    with boot(tmp_path_factory.mktemp("floods") / "zod") as made:
-        yield made.start()
-        assert made.stop() == 0
-        made.check()
+    with running(tmp_path_factory.mktemp("floods") / "zod") as made:
+        yield made
 
 
 @pytest.fixture(autouse=True)

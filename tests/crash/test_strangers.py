@@ -19,10 +19,10 @@ from proto.jam import jam
 from proto.noun import Cell, noun
 from tests.support.whole_ship import (
     WholeShip,
-    boot,
     connect,
     memory_kib,
     open_files,
+    running,
     wait_for,
 )
 
@@ -32,10 +32,8 @@ DONE = noun("news", "done")
 
 @pytest.fixture(scope="module")
 def ship(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeShip]:
-    with boot(tmp_path_factory.mktemp("strangers") / "zod") as made:
-        yield made.start()
-        assert made.stop() == 0
-        made.check()
+    with running(tmp_path_factory.mktemp("strangers") / "zod") as made:
+        yield made
 
 
 @pytest.fixture(autouse=True)

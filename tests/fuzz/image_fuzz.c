@@ -88,7 +88,8 @@ static struct nk_buffer record(const char *text, const uint64_t *numbers,
 static void work(nk_serf *serf, const char *job) {
     uint64_t before = nk_serf_event(serf);
     struct nk_buffer jobs = record(job, (uint64_t[]){1, 1000}, 2);
-    NK_ASSERT(nk_serf_work(serf, jobs.data, jobs.size, 1000000) == (int64_t)jobs.size);
+    NK_ASSERT(nk_serf_work(serf, jobs.data, jobs.size, 1000000, NULL, NULL) ==
+              (int64_t)jobs.size);
     NK_ASSERT(nk_serf_event(serf) == before + 1);
     nk_buffer_free(&jobs);
 }
@@ -289,7 +290,8 @@ static void check_known(const struct nk_home *home, uint64_t event) {
 /* One more event, a formula that makes [effects state]. */
 static void go_on(nk_serf *serf, const char *job) {
     struct nk_buffer jobs = record(job, (uint64_t[]){1, 20}, 2);
-    NK_ASSERT(nk_serf_work(serf, jobs.data, jobs.size, 1000) == (int64_t)jobs.size);
+    NK_ASSERT(nk_serf_work(serf, jobs.data, jobs.size, 1000, NULL, NULL) ==
+              (int64_t)jobs.size);
     nk_buffer_free(&jobs);
 }
 

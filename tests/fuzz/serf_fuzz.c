@@ -181,8 +181,8 @@ static void check_slogs(nk_serf *serf) {
 static void work(nk_serf *serf, struct input records) {
     uint64_t event = nk_serf_event(serf);
     for (uint64_t at = 0; at < records.size;) {
-        int64_t took =
-            nk_serf_work(serf, records.data + at, records.size - at, 1000000);
+        int64_t took = nk_serf_work(serf, records.data + at, records.size - at, 1000000,
+                                    NULL, NULL);
         if (took < 0) {
             NK_ASSERT(at == 0 && nk_serf_event(serf) == event);
             return;

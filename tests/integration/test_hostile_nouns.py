@@ -13,9 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -44,7 +42,7 @@ from proto.text import render
 from serf.engine import Crashed, Engine
 from tests.support.jets import Jets
 from tests.support.serf_rig import ROOT, SerfProcess, boot_row, core
-from tests.support.whole_ship import STRETCH, WholeShip, boot, memory_kib
+from tests.support.whole_ship import STRETCH, Ran, WholeShip, memory_kib, running
 
 CELLS = int(os.environ.get("TREADLE_HOSTILE_CELLS", "100000")) // 4 * 4
 BYTES = int(os.environ.get("TREADLE_HOSTILE_BYTES", str(4 << 20)))
@@ -108,18 +106,6 @@ def _soon() -> Iterator[None]:
 # --- the command line -----------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Ran:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def row(self) -> dict[str, Any]:
-        value: dict[str, Any] = json.loads(self.out)
-        return value
-
-
 def treadle(*words: object, lines: Sequence[dict[str, str]] = ()) -> Ran:
     """Run a command to its end, in bounded memory."""
     command = [sys.executable, "-m", "king", *map(str, words)]
@@ -151,7 +137,7 @@ def test_the_noun_command_counts_it(name: str, tmp_path: Path) -> None:
     file.write_bytes(NOUNS[name])
     ran = treadle("noun", file, "--json")
     assert ran.code == 0, ran.err
-    row = ran.row
+    row = ran.json
     cells, deep = {
         "left": (CELLS, CELLS),
         "right": (CELLS, CELLS),
@@ -183,7 +169,7 @@ def nock(tmp_path: Path, subject: Jam, formula: Noun) -> Ran:
 def test_nock_gives_it_back(name: str, tmp_path: Path) -> None:
     ran = nock(tmp_path, NOUNS[name], noun((0, 1), 5, (0, 1), 0, 1))
     assert ran.code == 0, ran.err
-    assert ran.row["mug"] == f"{fast.mug(fast.tuple_((NOUNS[name], jam(0)))):08x}"
+    assert ran.json["mug"] == f"{fast.mug(fast.tuple_((NOUNS[name], jam(0)))):08x}"
 
 
 def loop(count: int, step: Noun, start: Noun) -> Noun:
@@ -199,7 +185,7 @@ def test_equality_of_two_that_share_nothing(tmp_path: Path) -> None:
     same = noun(5, loop(60, grow, noun(1, 7)), loop(60, grow, noun(1, 7)))
     other = noun(5, loop(60, grow, noun(1, 7)), loop(60, grow, noun(1, 8)))
     ran = nock(tmp_path, jam(0), noun(same, other))
-    assert ran.row["text"] == "[0 1]"
+    assert ran.json["text"] == "[0 1]"
 
 
 NOWHERE = [
@@ -231,7 +217,7 @@ def test_axes_of_thousands_of_bits_lead_somewhere(tmp_path: Path) -> None:
     call = noun(7, (10, (axis, 1, 1, 6), 0, 1), 9, axis, 0, 1)
     ran = nock(tmp_path, RIGHT, noun(read, edit, call))
     assert ran.code == 0, ran.err
-    assert ran.row["text"] == "[0 [1 5] 6]"
+    assert ran.json["text"] == "[0 [1 5] 6]"
 
 
 def test_a_stack_of_all_memory_is_a_crash_by_name() -> None:
@@ -386,10 +372,8 @@ def test_an_event_that_is_no_noun_is_refused(name: str, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def ship(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeShip]:
-    with boot(tmp_path_factory.mktemp("hostile") / "zod") as made:
-        yield made.start()
-        assert made.stop() == 0
-        made.check()
+    with running(tmp_path_factory.mktemp("hostile") / "zod") as made:
+        yield made
 
 
 def packets() -> Iterator[tuple[str, bytes]]:

@@ -177,6 +177,23 @@ def test_answers_do_not_wait_for_a_slow_neighbour(tmp_path: Path) -> None:
         assert [serf.hear().request for _ in range(3)] == [2, 3, 4]
 
 
+def test_answers_do_not_wait_for_a_slow_successor(tmp_path: Path) -> None:
+    """What is done is told while the next work of its frame runs, which so is the
+    oldest without an answer: the king can interrupt it."""
+    spins = noun(6, (5, (0, 54), (1, "spin")), SPIN, (1, 0), COUNT)
+    with SerfProcess(tmp_path / "image") as serf:
+        boot(serf, core(spins, 0))
+        spin, quick = job(1, ["x"], "spin"), job(1, ["x"], "quick")
+        serf.send(*(Work(n, 0, quick) for n in (1, 2)), Work(3, 0, spin))
+        told = [serf.hear(20) for _ in range(2)]
+        assert [(plea.request, plea.event) for plea in told] == [(1, 2), (2, 3)]
+        serf.interrupt(3)
+        done = serf.hear(20)
+        assert isinstance(done, Done)
+        assert (done.request, done.event) == (3, 4)
+        assert done.job is not None  # its %crud
+
+
 def test_many_and_large_effects(tmp_path: Path) -> None:
     """Data is a list of effects, given back as they are."""
     kernel = core(((0, 55), KEEP), 0)

@@ -189,13 +189,19 @@ def test_nock_shows_slogs_on_stderr(file: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "%hello\n")
 
 
-def test_check_image(tmp_path: Path) -> None:
-    image = tmp_path / "image"
+def saved(folder: Path) -> tuple[Path, Noun]:
+    """An image, and the kernel in it."""
+    image = folder / "image"
     kernel = core(((1, 0), COUNT), 3)
     with SerfProcess(image) as serf:
         serf.ripe()
         serf.ask(Play(1, 1, 1, (boot_row(kernel),)))
         assert isinstance(serf.ask(Save(2, 1)), Saved)
+    return image, kernel
+
+
+def test_check_image(tmp_path: Path) -> None:
+    image, kernel = saved(tmp_path)
     row = json.loads(tool("check-image", image, "--json").stdout)
     assert (row["fault"], row["good"], row["event"]) == ("", True, 1)
     assert row["mug"] == f"{mug(kernel):08x}"
@@ -216,12 +222,7 @@ def test_check_image(tmp_path: Path) -> None:
 
 
 def test_image_info_reads_the_superblocks_only(tmp_path: Path) -> None:
-    image = tmp_path / "image"
-    kernel = core(((1, 0), COUNT), 3)
-    with SerfProcess(image) as serf:
-        serf.ripe()
-        serf.ask(Play(1, 1, 1, (boot_row(kernel),)))
-        assert isinstance(serf.ask(Save(2, 1)), Saved)
+    image, kernel = saved(tmp_path)
     checked = json.loads(tool("check-image", image, "--json").stdout)
     # Nothing behind the ring of four slots of 16 KiB is there any more.
     size = image.stat().st_size

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from king.adopt import adopt
 from king.errors import EXIT_CODES
 from proto.jam import jam
 from proto.noun import noun
@@ -59,6 +60,7 @@ def settled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def ship(settled: Path, tmp_path: Path) -> Iterator[WholeShip]:
     shutil.copytree(settled, tmp_path / "zod")
+    adopt(tmp_path / "zod")
     with WholeShip(tmp_path / "zod") as made:
         yield made
 
@@ -194,17 +196,8 @@ def test_damaged_files_are_named_or_healed(
     checked = treadle("check", ship.pier)
     if checked.code not in (0, 1):
         faults(checked)
-    ship.launch()
-    said, king = ship._said, ship.king
-    assert king is not None
-    wait_for(
-        lambda: any("live" in line for line in said) or king.poll() is not None,
-        "a start or a word",
-        60,
-    )
-    if king.poll() is None:
+    if ship.try_to_start():
         # It lives: then nothing may be missing or changed.
-        ship.live = next(line["live"] for line in said if "live" in line)
         assert ship.http("GET", "/kv/k29") == (200, b"v" * 2000)
         assert ship.http("GET", "/kv/l29") == (200, b"w" * 2000)
         assert ship.stop() == 0
@@ -258,15 +251,7 @@ def test_an_image_of_another_ship_is_not_used(ship: WholeShip, tmp_path: Path) -
         assert other.http("PUT", "/kv/l29", b"not ours")[0] == 201
         assert other.stop() == 0
     shutil.copy(other.layout.image, ship.layout.image)
-    ship.launch()
-    said, king = ship._said, ship.king
-    assert king is not None
-    wait_for(
-        lambda: any("live" in line for line in said) or king.poll() is not None,
-        "a start or a word",
-    )
-    if king.poll() is None:
-        ship.live = next(line["live"] for line in said if "live" in line)
+    if ship.try_to_start():
         assert ship.http("GET", "/kv/l29") == (200, b"w" * 2000)
         assert ship.stop() == 0
     else:
@@ -362,6 +347,7 @@ def test_a_full_disk_refuses_and_then_resumes(settled: Path, small_disk: Path) -
     """Below the low-water mark nothing new is taken; reading goes on; with
     room again, all goes on by itself. Then brimful: a start, a clear word."""
     shutil.copytree(settled, small_disk / "zod")
+    adopt(small_disk / "zod")
     with WholeShip(small_disk / "zod") as ship:
         ship.start()
         assert ship.http("PUT", "/kv/a", b"1")[0] == 201
@@ -405,6 +391,7 @@ def test_a_full_disk_refuses_and_then_resumes(settled: Path, small_disk: Path) -
 def test_a_disk_that_is_read_only(settled: Path, small_disk: Path) -> None:
     """Looking is possible; everything else says why not."""
     shutil.copytree(settled, small_disk / "zod")
+    adopt(small_disk / "zod")
     remount(small_disk, "ro")
     pier = small_disk / "zod"
     for words in (("run", "--headless", "--http-port", "0"), ("replay",)):

@@ -93,7 +93,8 @@ def test_a_pier_of_vere_replays_runs_on_and_stays_whole(
     again = treadle("replay", pier, "--from-scratch", "--json")
     assert again.code == 0, again.err
     assert (again.json["event"], int(again.json["mug"], 16)) == (last.number, last.mug)
-    assert vere_files(pier) == before
+    after = vere_files(pier)
+    assert {path: after[path] for path in before} == before
 
 
 def test_replay_until_stops_where_it_is_told(tmp_path: Path) -> None:

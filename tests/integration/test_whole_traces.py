@@ -22,7 +22,7 @@ import pytest
 from proto.cord import SECOND, cord, cord_text, da_from_unix
 from proto.jam import cue
 from proto.noun import Cell, Noun, items, noun, slot
-from tests.support.golden import GOLDEN, pill
+from tests.support.golden import GOLDEN, edit, pill
 from tests.support.terminal import Terminal
 from tests.support.whole_ship import (
     STRETCH,
@@ -39,19 +39,6 @@ DONE = noun("news", "done")
 def steps(name: str) -> list[dict[str, Any]]:
     trace = json.loads((GOLDEN / f"traces/{name}.json").read_text())
     return list(trace["steps"])
-
-
-def edit(n: Noun, axis: int, value: Noun) -> Noun:
-    """`n` with `value` at `axis`."""
-    spine = []
-    path = bin(axis)[3:]
-    for bit in path:
-        assert isinstance(n, Cell)
-        spine.append(n)
-        n = n.tail if bit == "1" else n.head
-    for cell, bit in zip(reversed(spine), reversed(path), strict=True):
-        value = Cell(cell.head, value) if bit == "1" else Cell(value, cell.tail)
-    return value
 
 
 def masked(n: Noun, vary: list[dict[str, str]], *more: int) -> Noun:

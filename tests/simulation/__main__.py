@@ -2,6 +2,7 @@
 
     scripts/simulate --seeds N [--from S]   N plans from their seeds
     scripts/simulate --minutes M [--from S] as many as fit
+    scripts/simulate --minutes M --ledger FILE  go on where the last one stopped
     scripts/simulate --seed S               one, with what happened
     scripts/simulate --plan JSON            one that a failure printed
 
@@ -17,9 +18,13 @@ import json
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 
+from king.lab.ledger import Finding, Ledger
 from tests.simulation.plan import from_json, make_plan, shrink, to_json
 from tests.simulation.ship import Report, simulate
+
+_NAME = "simulation"  # in a ledger
 
 
 def main() -> int:
@@ -29,6 +34,11 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, help="how many")
     parser.add_argument("--from", dest="start", type=int, default=0, help="first seed")
     parser.add_argument("--minutes", type=float, help="how long, instead of how many")
+    parser.add_argument(
+        "--ledger",
+        type=Path,
+        help="the lab's: take the next seeds by it, and add the counts to it",
+    )
     parser.add_argument("--seed", type=int, help="this one")
     parser.add_argument("--plan", help="this one, as JSON")
     parser.add_argument("--json", action="store_true", help="figures as one JSON line")
@@ -48,6 +58,9 @@ def _many(options: argparse.Namespace) -> int:
     began = time.monotonic()
     end = began + 60 * options.minutes if options.minutes else None
     code = 0
+    ledger = Ledger.load(options.ledger) if options.ledger else Ledger()
+    if options.ledger:
+        options.start = ledger.seeds.get(_NAME, 0)
     for seed in itertools.count(options.start):
         enough = seed - options.start >= (options.seeds or 1)
         if time.monotonic() > end if end else enough:
@@ -68,11 +81,19 @@ def _many(options: argparse.Namespace) -> int:
             if not options.no_shrink:
                 plan = shrink(plan, lambda smaller: bool(simulate(smaller).violations))
                 report = simulate(plan)
+            again = f"scripts/simulate --seed {seed}"
+            faults = tuple(report.violations)
+            ledger.findings.append(Finding(_NAME, f"seed {seed}", again, faults))
             print(f"seed {seed} fails: {report.violations[0]}")
-            print(f"  again: scripts/simulate --seed {seed}")
+            print(f"  again: {again}")
             print(f"  smallest: scripts/simulate --plan '{to_json(plan)}'")
             break
     seconds = time.monotonic() - began
+    ledger.seeds[_NAME] = options.start + total["seeds"]
+    for what in ("seeds", "kings", "serfs"):
+        ledger.count(f"{_NAME}:{what}", total[what])
+    ledger.seconds += seconds
+    ledger.save()
     figures = {**total, "seconds": round(seconds, 1), "happened": dict(happened)}
     figures["failed"] = code
     if options.json:

@@ -1,4 +1,4 @@
-"""The golden piers that Vere wrote: unpack, and what is known of each."""
+"""What Vere wrote: its piers unpacked, and what is known of each; its traces."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from king.log.store import EventLog
+from proto.noun import Cell, Noun
 
 GOLDEN = Path(__file__).resolve().parents[1] / "conformance" / "vere"
 PIERS = ("plain", "crud", "epochs", "long")
@@ -29,6 +30,19 @@ def expected(case: str) -> dict[str, Any]:
 
 def pill(name: str) -> Path:
     return GOLDEN / "pills" / f"{name}.pill"
+
+
+def edit(n: Noun, axis: int, value: Noun) -> Noun:
+    """`n` with `value` at `axis`."""
+    path = bin(axis)[3:]
+    spine = []
+    for bit in path:
+        assert isinstance(n, Cell)
+        spine.append(n)
+        n = n.tail if bit == "1" else n.head
+    for cell, bit in zip(reversed(spine), reversed(path), strict=True):
+        value = Cell(cell.head, value) if bit == "1" else Cell(value, cell.tail)
+    return value
 
 
 def log_digest(log: EventLog) -> str:

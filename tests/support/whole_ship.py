@@ -33,6 +33,7 @@ from typing import Any
 
 import lmdb
 
+from king.adopt import adopt
 from king.client import Client, connect_unix
 from king.pier import Layout, who_locks
 from proto.cord import cord_text
@@ -140,7 +141,17 @@ def _booted(ship: str, pill: Path | None) -> Path:
 def boot(target: Path, *, ship: str = "zod", pill: Path | None = None) -> WholeShip:
     """A fresh ship at `target`, which must not exist yet."""
     shutil.copytree(_booted(ship, pill), target)
+    adopt(target)
     return WholeShip(target)
+
+
+@contextlib.contextmanager
+def running(target: Path) -> Iterator[WholeShip]:
+    """A fresh ship that runs; at the end it must stop well, and be whole."""
+    with boot(target) as made:
+        yield made.start()
+        assert made.stop() == 0
+        made.check()
 
 
 # --- a ship -----------------------------------------------------------------
@@ -166,6 +177,10 @@ class Logged:
     @property
     def tag(self) -> Noun:
         return slot(cue(self.job), 14)
+
+
+class NoStart(AssertionError):
+    """A king ended before it was live."""
 
 
 class WholeShip:
@@ -260,12 +275,20 @@ class WholeShip:
 
         def is_live() -> bool:
             if king.poll() is not None:
-                raise AssertionError(f"no start (exit {king.returncode}): {self.words}")
+                raise NoStart(f"no start (exit {king.returncode}): {self.words}")
             return bool(told("live"))
 
         wait_for(is_live, f"{self.pier} live: {self.words}", seconds)
         self.recovery, self.live = told("recovery"), told("live")
         return self
+
+    def try_to_start(self, seconds: float = 60) -> bool:
+        """Start the king; whether it came to live, else `wait_exit` tells."""
+        try:
+            self.start(seconds=seconds)
+        except NoStart:
+            return False
+        return True
 
     @property
     def words(self) -> str:

@@ -1,9 +1,9 @@
 /* units: noun nursery mug home freeze collect image image_save image_pins status */
 /* Cycles beside running events: against a model of what is reachable, with
  * weak tables, at home's limit, in the middle of saves and of closing. */
-#include "check.h"
 #include "collect.h"
 #include "home_inside.h"
+#include "home_rig.h"
 #include "image.h"
 #include "mug.h"
 
@@ -16,44 +16,6 @@
 #else
 #define EVENTS 20000
 #endif
-
-static struct nk_arena arena;
-static struct nk_home home;
-static uint64_t seed = 88172645463325252ull;
-
-static uint64_t draw(void) {
-    seed ^= seed << 13;
-    seed ^= seed >> 7;
-    seed ^= seed << 17;
-    return seed;
-}
-
-static void reopen(uint64_t home_size) {
-    if (arena.base != NULL) {
-        nk_home_close(&home);
-        nk_arena_close(&arena);
-    }
-    CHECK(nk_arena_open(&arena, home_size, 64u << 20) == NK_OK);
-    CHECK(nk_home_open(&home, &arena) == NK_OK);
-}
-
-static void sound(void) {
-    const char *why = nk_home_check(&home);
-    if (why != NULL) fprintf(stderr, "home: %s\n", why);
-    CHECK(why == NULL);
-}
-
-static nk_noun cons(nk_noun head, nk_noun tail) {
-    return nk_cons(&arena, head, tail);
-}
-
-static nk_noun big_atom(size_t words) {
-    uint64_t *data = nk_atom_begin(&arena, words);
-    CHECK(data != NULL);
-    for (size_t i = 0; i < words; i++)
-        data[i] = draw() | 1;
-    return nk_atom_finish(&arena, data, words);
-}
 
 /* ---- the model: all that the roots reach, and what it takes ---- */
 

@@ -1,50 +1,11 @@
 /* units: noun nursery mug home freeze collect status */
 /* Promotion keeps nouns, sharing and mugs, or changes nothing; every page
  * written is marked dirty; collection frees what no root reaches. */
-#include "check.h"
 #include "collect.h"
-#include "home.h"
+#include "home_rig.h"
 #include "mug.h"
 
 #include <string.h>
-
-static struct nk_arena arena;
-static struct nk_home home;
-static uint64_t seed = 88172645463325252ull;
-
-static uint64_t draw(void) {
-    seed ^= seed << 13;
-    seed ^= seed >> 7;
-    seed ^= seed << 17;
-    return seed;
-}
-
-static void sound(void) {
-    const char *why = nk_home_check(&home);
-    if (why != NULL) fprintf(stderr, "home: %s\n", why);
-    CHECK(why == NULL);
-}
-
-static void reopen(uint64_t home_size) {
-    if (arena.base != NULL) {
-        nk_home_close(&home);
-        nk_arena_close(&arena);
-    }
-    CHECK(nk_arena_open(&arena, home_size, 64u << 20) == NK_OK);
-    CHECK(nk_home_open(&home, &arena) == NK_OK);
-}
-
-static nk_noun cons(nk_noun head, nk_noun tail) {
-    return nk_cons(&arena, head, tail);
-}
-
-static nk_noun big_atom(size_t words) {
-    uint64_t *data = nk_atom_begin(&arena, words);
-    CHECK(data != NULL);
-    for (size_t i = 0; i < words; i++)
-        data[i] = draw() | 1;
-    return nk_atom_finish(&arena, data, words);
-}
 
 /* A random graph of about [count] boxes that may hold [old] in places. */
 static nk_noun random_noun(size_t count, nk_noun old) {

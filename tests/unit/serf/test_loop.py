@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -57,7 +57,9 @@ class PaperEngine:
         self.saving: Written | None = None
         self.save_fails: bool | None = False  # None: at once
 
-    def work(self, works: Sequence[Work]) -> Iterator[list[Plea]]:
+    def work(
+        self, works: Sequence[Work], early: Callable[[list[Plea]], None]
+    ) -> Iterator[list[Plea]]:
         self.batches.append(len(works))
         for work in works:
             if work.job == b"bail":

@@ -20,6 +20,7 @@ from proto.cord import SECOND, da_from_unix, uv_text
 from proto.jam import cue, jam
 from proto.message import Goof, Jam
 from proto.noun import Cell, Noun, atom_bytes, items
+from tests.support.golden import edit
 
 TRACES = Path(__file__).parents[3] / "conformance" / "vere" / "traces"
 
@@ -152,19 +153,6 @@ def check_ovum(ovum: Ovum) -> None:
     knots = (n.head.head, *items(n.head.tail))
     assert ovum.wire == tuple(wires.knot_text(atom_bytes(knot)) for knot in knots)
     assert ovum.tag == wires.knot_text(atom_bytes(n.tail.head))
-
-
-def edit(n: Noun, axis: int, value: Noun) -> Noun:
-    """`n` with `value` at `axis`."""
-    path = bin(axis)[3:]
-    spine = []
-    for bit in path:
-        assert isinstance(n, Cell)
-        spine.append(n)
-        n = n.tail if bit == "1" else n.head
-    for cell, bit in zip(reversed(spine), reversed(path), strict=True):
-        value = Cell(cell.head, value) if bit == "1" else Cell(value, cell.tail)
-    return value
 
 
 def masked(data: bytes, vary: list[dict[str, str]]) -> Noun:
