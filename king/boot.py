@@ -11,8 +11,6 @@ Limits: fake ships; real ones need keys and a network (a later issue).
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import fcntl
 import json
 import os
@@ -26,7 +24,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from king.config import RUNTIME, BootOptions, runtime_version
-from king.disk import check_local_disk, explain_disk, sync_directory
+from king.disk import check_local_disk, explain_disk, publish
 from king.errors import TreadleError
 from king.log.epoch import create_log, open_log
 from king.log.store import Meta
@@ -228,7 +226,7 @@ def boot(
         raise explain_disk(error, target.parent, "making the pier") from error
     whole = False
     try:
-        pier = _make_pier(temporary, options.ship, len(pill.boot), rows)
+        pier = _make_pier(temporary, target, options.ship, len(pill.boot), rows)
         try:
             event, mug = _compute(pier, run_boot)
             assert event == len(rows), (event, len(rows))
@@ -276,14 +274,16 @@ def _check_target(target: Path) -> None:
     check_local_disk(target.parent)
 
 
-def _make_pier(root: Path, ship: int, life: int, rows: Sequence[Row]) -> Pier:
+def _make_pier(
+    root: Path, target: Path, ship: int, life: int, rows: Sequence[Row]
+) -> Pier:
     """All but the snapshot, durably; the pier comes locked."""
     layout = Layout(root)
     make_directories(layout, log=False)
     locks = lock_pier(layout)
     try:
         create_log(layout.log_dir, Meta(ship, True, life), rows, RUNTIME)
-        place = observe(layout)
+        place = replace(observe(layout), path=str(target))
         manifest = replace(new_manifest(ship, adopted=False), place=place)
         write_manifest(layout.manifest, manifest)
         log = open_log(layout.log_dir, read_only=True)
@@ -294,37 +294,11 @@ def _make_pier(root: Path, ship: int, life: int, rows: Sequence[Row]) -> Pier:
 
 
 def _publish(temporary: Path, target: Path) -> None:
-    """Make every name durable, then give the pier its own."""
-    for directory, _, _ in os.walk(temporary):
-        sync_directory(Path(directory))
-    _rename_new(temporary, target)
-    sync_directory(target.parent)
-
-
-_RENAME_NOREPLACE = 1
-_AT_FDCWD = -100
-
-
-def _rename_new(source: Path, target: Path) -> None:
-    """Rename, never onto something: not even onto an empty directory."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    result = libc.renameat2(
-        _AT_FDCWD,
-        os.fsencode(source),
-        _AT_FDCWD,
-        os.fsencode(target),
-        _RENAME_NOREPLACE,
-    )
-    if result == 0:
-        return
-    number = ctypes.get_errno()
-    if number == errno.EEXIST:
+    try:
+        publish(temporary, target)
+    except FileExistsError as error:
         raise TreadleError(
             "pier-exists",
             f"{target} appeared while we were booting; nothing of it was changed",
             "boot into another directory",
-        )
-    if number in (errno.ENOSYS, errno.EINVAL):  # old kernels, some filesystems
-        os.rename(source, target)
-        return
-    raise OSError(number, os.strerror(number), str(target))
+        ) from error

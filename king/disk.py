@@ -20,6 +20,8 @@ __all__ = [
     "disk_type",
     "explain_disk",
     "free_bytes",
+    "publish",
+    "rename_new",
     "sync_directory",
     "write_durably",
 ]
@@ -57,6 +59,46 @@ def write_durably(path: Path, data: bytes, mode: int = 0o666) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
+
+
+_RENAME_NOREPLACE = 1
+_AT_FDCWD = -100
+
+
+def rename_new(source: Path, target: Path) -> None:
+    """Rename, never onto something: not even onto an empty directory.
+
+    :raises FileExistsError: `target` is there
+    :raises OSError: as rename
+    """
+    import ctypes  # costs what a quick command need not pay
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    result = libc.renameat2(
+        _AT_FDCWD,
+        os.fsencode(source),
+        _AT_FDCWD,
+        os.fsencode(target),
+        _RENAME_NOREPLACE,
+    )
+    if result == 0:
+        return
+    number = ctypes.get_errno()
+    if number in (errno.ENOSYS, errno.EINVAL):  # old kernels, some filesystems
+        os.rename(source, target)
+        return
+    raise OSError(number, os.strerror(number), str(target))
+
+
+def publish(temporary: Path, target: Path) -> None:
+    """Make every name in a new directory durable, then give it its own.
+
+    :raises FileExistsError: `target` is there; nothing was changed
+    """
+    for directory, _, _ in os.walk(temporary):
+        sync_directory(Path(directory))
+    rename_new(temporary, target)
+    sync_directory(target.parent)
 
 
 def free_bytes(path: Path) -> int:

@@ -8,17 +8,12 @@ Invariants: `target` is there whole and durable, or not at all; cancelled, the
 
 from __future__ import annotations
 
-import contextlib
-import json
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import trio
-
-from king.check import module_command
 from king.errors import TreadleError
+from king.steps import run_steps
 
 __all__ = ["CopyStep", "copy_image"]
 
@@ -29,7 +24,6 @@ _HINTS = {
     "image-overwritten": "try again; while it runs, the ship should not save",
     "image-damaged": "treadle check says what else is damaged",
 }
-_STOP_S = 5.0
 
 
 async def copy_image(
@@ -42,60 +36,16 @@ async def copy_image(
         file-bad, disk-full, disk-error, failed
     """
     which = "newest" if event is None else str(event)
-    command, environment = module_command(
-        "serf", "image-copy", str(source), which, str(target), "--json"
-    )
-    process = await trio.lowlevel.open_process(
-        command,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    last: dict[str, Any] = {}
-    said = bytearray()
 
-    async def hear() -> None:
-        nonlocal last
-        rest = b""
-        assert process.stdout is not None
-        async for data in process.stdout:
-            *lines, rest = (rest + data).split(b"\n")
-            for line in lines:
-                last = json.loads(line)
-                if progress is not None and "step" in last:
-                    progress(last["step"], last["done"], last["total"])
+    def hear(row: dict[str, Any]) -> None:
+        if progress is not None and "step" in row:
+            progress(row["step"], row["done"], row["total"])
 
-    async def hear_errors() -> None:
-        assert process.stderr is not None
-        async for data in process.stderr:
-            said.extend(data)
-
-    try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(hear)
-            nursery.start_soon(hear_errors)
-        code = await process.wait()
-    finally:
-        if process.returncode is None:
-            await _end(process)
+    words = ("image-copy", str(source), which, str(target), "--json")
+    code, last, why = await run_steps("serf", *words, step=hear)
     if code == 0 and "file" in last:
         return last
     if "error" in last:
         hint = _HINTS.get(last["error"], "")
         raise TreadleError(last["error"], last["message"], hint)
-    lines = said.decode(errors="replace").strip().splitlines()
-    why = lines[-1] if lines else f"exit code {code}"
     raise TreadleError("failed", f"the copy of {source} was not made: {why}")
-
-
-async def _end(process: trio.Process) -> None:
-    """Ask it to clean up; it has a moment."""
-    with trio.CancelScope(shield=True):
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-        with trio.move_on_after(_STOP_S):
-            await process.wait()
-        if process.returncode is None:
-            process.kill()
-            await process.wait()

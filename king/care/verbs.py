@@ -136,6 +136,13 @@ def _show_roll(found: Mapping[str, Any]) -> str:
     return f"{head}; {epoch} keeps {kept}, {start['bytes']:,} bytes, verified"
 
 
+def _show_snapshot(found: Mapping[str, Any]) -> str:
+    return (
+        f"{found['dest']} is {found['ship']} up to event {found['event']:,}, "
+        f"{found['bytes']:,} bytes, checked; it runs after `treadle adopt`"
+    )
+
+
 def _show_chop(found: Mapping[str, Any]) -> str:
     removed = found["removed"]
     head = f"removed {' '.join(removed)}" if removed else "nothing to chop"
@@ -154,6 +161,12 @@ VERBS: dict[str, Verb] = {
             "save",
             "make the state as it now is durable in the image",
             lambda found: f"event {found['event']:,} is in the image",
+        ),
+        Verb(
+            "snapshot",
+            "copy the whole ship, consistent and checked, to a new directory",
+            _show_snapshot,
+            (Argument("DEST", Kind.PATH, "where to; it must not exist yet"),),
         ),
         Verb(
             "roll",
