@@ -77,6 +77,19 @@ async def test_a_replaced_job_is_what_is_logged(tmp_path: Path) -> None:
     assert cue(rig.log.read(1)[0].job).tail.tail.head == 1685418595
 
 
+async def test_a_frame_wider_than_the_pipe_arrives_whole(tmp_path: Path) -> None:
+    """What the pipe did not take at once follows; nothing comes before it."""
+    wide = [ovum("wide", 1 << 8 * size) for size in (5 << 18, 1, 5 << 18)]
+    async with open_rig(tmp_path) as rig:
+        with trio.fail_after(60):
+            outcomes = await rig.many(rig.inject, wide)
+        assert [o.event for o in outcomes if isinstance(o, Fact)] == [1, 2, 3]
+        for number, offered in enumerate(wide, 1):
+            job = cue(rig.log.read(number)[0].job)
+            assert jam(job.tail) == offered.jam
+    check_log(rig)
+
+
 async def test_lanes_share_the_serf(tmp_path: Path) -> None:
     limits = Limits(flight_events=4)
     async with open_rig(tmp_path, limits=limits) as rig:
