@@ -81,8 +81,12 @@ class Report:
             for finding in self.findings
         ]
         bad = sum(finding.state == "bad" for finding in self.findings)
-        verdict = "whole" if not bad else f"NOT whole: {bad} fault(s)"
+        verdict = "whole" if not bad else f"NOT whole: {_counted(bad, 'fault')}"
         return "\n".join([*lines, f"{self.pier} is {verdict}"])
+
+
+def _counted(count: int, thing: str) -> str:
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
 # --- the whole --------------------------------------------------------------
@@ -129,7 +133,7 @@ def _check_manifest(layout: Layout, findings: list[Finding]) -> Manifest | None:
         kind = "adopted by" if manifest.adopted else "made by"
         text = (
             f"format {manifest.format}, {kind} {manifest.created_by}, started "
-            f"{manifest.generation} time(s)"
+            f"{_counted(manifest.generation, 'time')}"
         )
         findings.append(Finding("manifest", "ok", text))
     return manifest
@@ -280,9 +284,10 @@ def _inspect_rows(
     if faults > 10:
         findings.append(("log", "bad", f"and {faults - 10} more such events"))
     if not faults:
+        epochs = _counted(len(log.epochs), "epoch")
         text = (
-            f"events {log.first} to {log.last} in {len(log.epochs)} epoch(s), without "
-            f"holes, every jam canonical; {log.size_bytes()} bytes"
+            f"events {log.first} to {log.last} in {epochs}, without holes, "
+            f"every jam canonical; {log.size_bytes():,} bytes"
         )
         findings.append(("log", "ok", text))
 
@@ -365,7 +370,7 @@ def _check_image(
     elif manifest is not None:
         faults += _image_faults(image, event, mug, manifest, layout, log)
     text = "; ".join(faults) or (
-        f"snapshot of event {event}, {image['generations']} generation(s), "
+        f"snapshot of event {event}, {_counted(image['generations'], 'generation')}, "
         "every checksum good"
     )
     findings.append(Finding("image", "bad" if faults else "ok", text))

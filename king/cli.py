@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from king import values
 from king.care.command import add_commands as add_care_commands
 from king.config import (
     BootOptions,
@@ -235,7 +236,9 @@ def _status_lines(value: dict[str, Any]) -> list[str]:
         elif len(item) <= _PARTS_IN_LINE and not any(
             isinstance(part, dict | list | str) for part in item.values()
         ):
-            parts = {k: part for k, part in item.items() if part is not None}
+            parts = {k: part for k, part in item.items() if part not in (None, {}, [])}
+            if not parts:
+                continue
             text = ", ".join(f"{k} {_status_word(k, v)}" for k, v in parts.items())
         else:
             lines.append(indent + key)
@@ -248,6 +251,8 @@ def _status_lines(value: dict[str, Any]) -> list[str]:
 def _status_word(key: str, value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if key == "started" and isinstance(value, float):
+        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(value))
     if isinstance(value, float):
         return f"{value:.3f}".rstrip("0").rstrip(".")
     return f"{value:,}" if isinstance(value, int) and "bytes" in key else str(value)
@@ -606,50 +611,6 @@ class _Parser(argparse.ArgumentParser):
         raise TreadleError("usage", message, f"see: {self.prog} --help")
 
 
-def _port(text: str) -> int:
-    value = int(text)
-    if not 0 <= value < 65536:
-        raise ValueError(text)
-    return value
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError(text)
-    return value
-
-
-def _size(text: str) -> int:
-    """Bytes: `5G`, `32M`, `100k`, `4096`."""
-    unit = "kMGT".find(text[-1:]) + 1 if text else 0
-    value = int(text[:-1] if unit else text) << 10 * unit
-    if not 0 <= value < 1 << 60:
-        raise ValueError(text)
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if not 0 <= value < 1 << 60:
-        raise ValueError(text)
-    return value
-
-
-def _days(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < 1e6:
-        raise ValueError(text)
-    return value
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 < value < 1e9:
-        raise ValueError(text)
-    return value
-
-
 def _add_probe_options(command: argparse.ArgumentParser) -> None:
     _add_jet_options(command)
     command.add_argument(
@@ -679,10 +640,17 @@ def _add_run_options(command: argparse.ArgumentParser) -> None:
         help="no terminal (also where there is none); logs go to stderr",
     )
     command.add_argument(
-        "--http-host", default="127.0.0.1", metavar="H", help="address to listen on"
+        "--http-host",
+        type=values.address,
+        default="127.0.0.1",
+        metavar="H",
+        help="address to listen on (default 127.0.0.1)",
     )
     command.add_argument(
-        "--http-port", type=_port, metavar="N", help="port to listen on (0: any)"
+        "--http-port",
+        type=values.port,
+        metavar="N",
+        help="port to listen on (0: any; default: the last one, or one from 8080 on)",
     )
     command.add_argument(
         "--verify",
@@ -691,14 +659,14 @@ def _add_run_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--snapshot-every",
-        type=_seconds,
+        type=values.seconds,
         default=120.0,
         metavar="SECONDS",
         help="how often to save a snapshot, if events happened (default 120)",
     )
     command.add_argument(
         "--reserve",
-        type=_size,
+        type=values.size,
         metavar="SIZE",
         help="room to keep on the disk for the time when it is full (default 32M, at "
         "most 1/32 of the disk; 0: none)",
@@ -706,7 +674,7 @@ def _add_run_options(command: argparse.ArgumentParser) -> None:
     roll = RollLimits()
     command.add_argument(
         "--roll-events",
-        type=_count,
+        type=values.count,
         default=roll.events,
         metavar="N",
         help="begin a new epoch of the log after so many events (default "
@@ -714,14 +682,14 @@ def _add_run_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--roll-bytes",
-        type=_size,
+        type=values.size,
         default=roll.bytes,
         metavar="SIZE",
         help=f"... or after so many bytes (default {roll.bytes >> 30}G; 0: never)",
     )
     command.add_argument(
         "--roll-days",
-        type=_days,
+        type=values.days,
         default=roll.days,
         metavar="DAYS",
         help=f"... or after so many days (default {roll.days:g}; 0: never)",
@@ -768,7 +736,7 @@ def _parser() -> argparse.ArgumentParser:
     def add_timeout(command: argparse.ArgumentParser, default: float) -> None:
         command.add_argument(
             "--timeout",
-            type=_seconds,
+            type=values.seconds,
             default=default,
             metavar="SECONDS",
             help=f"how long to wait for the ship (default {default:g})",
@@ -784,8 +752,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--no-run",
         action="store_true",
-        help="boot only; do not run it then (so it is too where there is neither a "
-        "terminal nor --headless)",
+        help="boot only; do not run it then (where there is no terminal, this is the "
+        "default, and --headless runs it)",
     )
     _add_run_options(command)
 
@@ -799,7 +767,7 @@ def _parser() -> argparse.ArgumentParser:
         help="from the first event, not from the snapshot",
     )
     command.add_argument(
-        "--until", type=_positive, metavar="N", help="stop after event N"
+        "--until", type=values.positive, metavar="N", help="stop after event N"
     )
     _add_jet_options(command)
 
@@ -833,7 +801,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--cmd", metavar="COMMAND", help="instead of a directory")
     command.add_argument(
         "--keep",
-        type=_positive,
+        type=values.positive,
         default=2,
         metavar="N",
         help="how many of the newest stay (2 at least)",
@@ -964,7 +932,10 @@ def _add_log_commands(command: argparse.ArgumentParser) -> None:
     )
     for name in ("first", "last"):
         command.add_argument(
-            f"--{name}", type=_positive, metavar="N", help=f"the {name} event to verify"
+            f"--{name}",
+            type=values.positive,
+            metavar="N",
+            help=f"the {name} event to verify",
         )
 
 

@@ -921,7 +921,9 @@ class _Ship:
         for port in ports:
             if not port.loopback:
                 host = self.options.http_host
-                shown = "localhost" if host in ("0.0.0.0", "::", "127.0.0.1") else host
+                shown = f"[{host}]" if ":" in host else host
+                if host in ("0.0.0.0", "::", "127.0.0.1"):
+                    shown = "localhost"
                 self.http, self.http_port = f"http://{shown}:{port.number}", port.number
                 with contextlib.suppress(OSError):
                     self._port_file.write_text(f"{port.number}\n")

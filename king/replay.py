@@ -388,6 +388,21 @@ class _Run:
         self.on_progress(Progress(self.event, self.last, rate, note))
 
 
+def _too_late(event: int, until: int, first: int) -> TreadleError:
+    """Why a replay cannot end at an event: its serf is beyond that."""
+    if until < first - 1:
+        return TreadleError(
+            "usage",
+            f"the log leads from event {first - 1} on; event {until} is before that",
+            "older epochs of the log were chopped: put them back, if you kept them",
+        )
+    return TreadleError(
+        "usage",
+        f"the snapshot is at event {event} already, after event {until}",
+        "give --from-scratch to replay from the start",
+    )
+
+
 def _never() -> bool:
     return False
 
@@ -582,12 +597,7 @@ async def play_through(
     async def catch_up(lord: Lord) -> Replayed:
         assert lord.ripe is not None
         if lord.ripe.event > until:
-            raise TreadleError(
-                "usage",
-                f"the snapshot is at event {lord.ripe.event} already, after "
-                f"event {until}",
-                "give --from-scratch to replay from the start",
-            )
+            raise _too_late(lord.ripe.event, until, pier.log.first)
         await check_far_rows(pier, lord.ripe.event)
         return await replay(
             lord,

@@ -21,6 +21,7 @@ from king.care.verbs import VERBS, Argument, Kind, Verb
 from king.errors import EXIT_CODES, TreadleError
 from king.groups import run_trio
 from king.progress import Bar
+from king.values import count
 from proto.cord import cord, cord_text
 from proto.noun import Cell, Noun
 
@@ -46,7 +47,7 @@ def _add_argument(command: argparse.ArgumentParser, argument: Argument) -> None:
             more["action"] = "store_true"
             more["default"] = bool(argument.default)
         case Kind.NUMBER:
-            more["type"] = _number
+            more["type"] = count
         case Kind.PATH:
             more["type"] = os.path.abspath
     if argument.is_option:
@@ -57,12 +58,6 @@ def _add_argument(command: argparse.ArgumentParser, argument: Argument) -> None:
     else:
         more.pop("default")
         command.add_argument(argument.key, metavar=argument.name, **more)
-
-
-def _number(text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise ValueError(text)
-    return int(text)
 
 
 def run(verb: Verb, args: argparse.Namespace) -> int:

@@ -105,6 +105,10 @@ def test_chop_leaves_two_epochs_that_recover(
             assert ship.stop() == 0
         ship.check()
         ran("replay", ship.pier, "--from-scratch")
+        early = treadle("replay", ship.pier, "--from-scratch", "--until", "3")
+        assert early.fault == "usage"
+        assert f"from event {names[2][2:]} on" in early.err
+        assert "--from-scratch" not in early.err
         ship.layout.image.unlink()
         ship.start()
         (note,) = [n for n in ship.recovery["notes"] if "keeps" in n]

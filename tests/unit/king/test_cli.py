@@ -134,6 +134,28 @@ def test_fault_in_json_is_an_object_on_stdout(
     assert value["hint"]
 
 
+@pytest.mark.parametrize(
+    ("option", "word", "says"),
+    [
+        ("--http-port", "x", "'x' is no number from 0 to 65535"),
+        ("--http-port", "65536", "'65536' is no number from 0 to 65535"),
+        ("--snapshot-every", "-3", "'-3' is no number of seconds"),
+        ("--roll-events", "1.5", "'1.5' is no number from 0 on"),
+        ("--roll-days", "long", "'long' is no number of days"),
+        ("--reserve", "5X", "'5X' is no size such as 4096, 100k, 32M or 5G"),
+        ("--http-host", "bad..host", "'bad..host' is no address"),
+        ("--http-host", "192.0.2.1", "cannot listen on '192.0.2.1'"),
+    ],
+)
+def test_a_bad_value_is_named_in_words(
+    root: Path, option: str, word: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("run", root, option, word) == 2
+    told = capsys.readouterr().err
+    assert f"argument {option}: {says}" in told
+    assert "_" not in told.splitlines()[-2], "no name of ours"
+
+
 @pytest.mark.parametrize("name", ["zod-", "~zodd", "nope", "~", ""])
 def test_bad_ship_names_are_refused(
     tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]

@@ -1,0 +1,106 @@
+"""Values as people type them on the command line.
+
+What it is: for each kind a function from a word to its value, as argparse
+    takes them; what is wrong with a word is said in words.
+Limits: `address` asks the machine, and so may wait for a name server.
+"""
+
+from __future__ import annotations
+
+import functools
+import socket
+from argparse import ArgumentTypeError
+from collections.abc import Callable
+from typing import TypeVar
+
+__all__ = ["address", "count", "days", "port", "positive", "seconds", "size"]
+
+T = TypeVar("T")
+_COUNT_MAX = 1 << 60
+_SECONDS_MAX = 1e9
+_DAYS_MAX = 1e6
+
+
+def _or_else(what: str) -> Callable[[Callable[[str], T]], Callable[[str], T]]:
+    """What a word is not, where the function raises ValueError."""
+
+    def decorate(read: Callable[[str], T]) -> Callable[[str], T]:
+        @functools.wraps(read)
+        def value(text: str) -> T:
+            try:
+                return read(text)
+            except ValueError as error:
+                raise ArgumentTypeError(f"{text!r} is no {what}") from error
+
+        return value
+
+    return decorate
+
+
+def _within(value: float, least: float, end: float) -> None:
+    if not least <= value < end:
+        raise ValueError(value)
+
+
+@_or_else("number from 0 to 65535")
+def port(text: str) -> int:
+    value = int(text)
+    _within(value, 0, 1 << 16)
+    return value
+
+
+@_or_else("number from 0 on")
+def count(text: str) -> int:
+    value = int(text)
+    _within(value, 0, _COUNT_MAX)
+    return value
+
+
+@_or_else("number from 1 on")
+def positive(text: str) -> int:
+    value = int(text)
+    _within(value, 1, _COUNT_MAX)
+    return value
+
+
+@_or_else("size such as 4096, 100k, 32M or 5G")
+def size(text: str) -> int:
+    """In bytes."""
+    unit = "kMGT".find(text[-1:]) + 1 if text else 0
+    value = int(text[:-1] if unit else text) << 10 * unit
+    _within(value, 0, _COUNT_MAX)
+    return value
+
+
+@_or_else("number of days")
+def days(text: str) -> float:
+    value = float(text)
+    _within(value, 0, _DAYS_MAX)
+    return value
+
+
+@_or_else("number of seconds")
+def seconds(text: str) -> float:
+    value = float(text)
+    _within(value, 0, _SECONDS_MAX)
+    if value == 0:
+        raise ValueError(text)
+    return value
+
+
+def address(text: str) -> str:
+    """Of this machine, so that one can listen on it: better to know now than
+    after the ship has woken up."""
+    try:
+        family, kind, _, _, place = socket.getaddrinfo(
+            text, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except (OSError, UnicodeError) as error:
+        raise ArgumentTypeError(f"{text!r} is no address") from error
+    try:
+        with socket.socket(family, kind) as probe:
+            probe.bind(place)
+    except OSError as error:
+        why = error.strerror
+        raise ArgumentTypeError(f"cannot listen on {text!r}: {why}") from error
+    return text
