@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CHAIN_MAGIC", "IMAGE_FORMAT", "check_formats"]
 
-IMAGE_FORMAT = 1
+IMAGE_FORMAT = 2
 """native/image.h; a test holds the two together, and the next one."""
 CHAIN_MAGIC = b"trchain1"
 _IMAGE_HEAD = struct.Struct("<8sI")
