@@ -702,7 +702,8 @@ def _add_run_options(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(chosen: str) -> argparse.ArgumentParser:
+    """`chosen`: the command that stands first, if it is one."""
     parser = _Parser(
         prog="treadle",
         description="A runtime for ships: boot, run, replay, inspect.",
@@ -807,7 +808,11 @@ def _parser() -> argparse.ArgumentParser:
         help="how many of the newest stay (2 at least)",
     )
 
-    _add_log_commands(commands.add_parser("log", help="look at a ship's events"))
+    text = "look at a ship's events: list, show, top, follow, grep, verify"
+    command = commands.add_parser(
+        "log", help=text, description=f"{text} (treadle log PIER WHAT does it, too)."
+    )
+    _add_log_commands(command, chosen)
 
     command = add_for_pier("stop", _stop, "ask a ship to stop, and wait until it has")
     add_timeout(command, _STOP_TIMEOUT_S)
@@ -911,11 +916,14 @@ def _parser() -> argparse.ArgumentParser:
         "lab", help="crash a ship in every way, and see whether it recovers"
     )
     command.set_defaults(function=_lab)
-    _add_lab_commands(command)
+    if chosen == "lab":
+        from king.lab.command import add_commands as add_lab_commands
+
+        add_lab_commands(command)
     return parser
 
 
-def _add_log_commands(command: argparse.ArgumentParser) -> None:
+def _add_log_commands(command: argparse.ArgumentParser, chosen: str) -> None:
     commands = command.add_subparsers(dest="subcommand", required=True, metavar="WHAT")
     text = (
         "verify that every job is the one that was committed, by the log's hash "
@@ -937,14 +945,14 @@ def _add_log_commands(command: argparse.ArgumentParser) -> None:
             metavar="N",
             help=f"the {name} event to verify",
         )
+    # The others' words stand beside what they do; few commands pay for loading them.
+    if chosen == "log":
+        from king.log_command import add_commands
+
+        add_commands(commands)
 
 
-def _add_lab_commands(command: argparse.ArgumentParser) -> None:
-    # Its words stand beside what they do; few commands pay for loading them.
-    if "lab" in sys.argv[1:2]:
-        from king.lab.command import add_commands
-
-        add_commands(command)
+_LOOKS = ("list", "show", "top", "follow", "grep", "verify")
 
 
 # --- main -------------------------------------------------------------------
@@ -972,7 +980,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise TreadleError(
                 "usage", "python -O strips our assertions; start without -O"
             )
-        args = _parser().parse_args(words)
+        if words[:1] == ["log"] and words[2:3] and words[2] in _LOOKS:
+            # People name the ship first, too.
+            if words[1] not in _LOOKS:
+                words[1:3] = words[2], words[1]
+        args = _parser(words[0] if words else "").parse_args(words)
         code: int = args.function(args)
         sys.stdout.flush()
         return code

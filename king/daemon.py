@@ -35,6 +35,7 @@ from king.boot import wyrd_card
 from king.care.live import Caretaker, LiveGround
 from king.config import RUNTIME, ReplayOptions, RunOptions, runtime_version
 from king.console import Console, has_terminal
+from king.costs import Costs
 from king.disk import free_bytes
 from king.drivers.behn import behn
 from king.drivers.conn import conn
@@ -187,6 +188,7 @@ class _Ship:
             self.notes = open_notes(make_file(options.record, "king"))
         self.mark: ReleasedMark
         self.reserve: Reserve
+        self.costs: Costs
         self.thread: LogThread
         self.spine: Spine
         self.care: Caretaker
@@ -382,6 +384,7 @@ class _Ship:
         log = self.pier.log
         folder = self.layout.log_dir
         size = self.options.reserve_bytes
+        self.costs = Costs(self.layout.costs, self.pier.identity)
         self.reserve = Reserve(
             self.layout.reserve, limits.disk_reserve_bytes if size is None else size
         )
@@ -390,6 +393,7 @@ class _Ship:
             lambda: free_bytes(folder),
             limits.disk_low_water_bytes,
             self.reserve,
+            self.costs.note,
         )
         self.spine = Spine(pipeline, writer, self.thread, world)
         ground = LiveGround(

@@ -101,6 +101,11 @@ class Layout:
         return self.urb / "reserve"
 
     @property
+    def costs(self) -> Path:
+        """What events cost to compute."""
+        return self.urb / "costs"
+
+    @property
     def vere_lock(self) -> Path:
         return self.root / ".vere.lock"
 

@@ -108,8 +108,10 @@ class Poke:
         "job",
         "lane",
         "mug",
+        "nanoseconds",
         "outcome",
         "ovum",
+        "pages",
         "request",
         "size",
         "ticket",
@@ -134,6 +136,8 @@ class Poke:
         self.job = Jam(b"")
         self.event = 0  # its own, or the last before it if it has none
         self.mug = 0
+        self.nanoseconds = 0  # what it cost the serf
+        self.pages = 0
         self.effects: tuple[Effect, ...] = ()
         self.outcome: Outcome | None = None
 
@@ -439,6 +443,8 @@ class Pipeline:
         self.flight_bytes -= poke.size
         self.computed = poke.event = event
         poke.mug = plea.mug
+        poke.nanoseconds = plea.nanoseconds
+        poke.pages = plea.pages
         poke.effects = plea.effects
         poke.outcome = Fact(event, plea.mug, job is not None)
         self._fresh.append(poke)

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 import trio
 
 from king import failpoint
+from king.costs import Cost
 from king.errors import LogFailed, PeekFailed, TreadleError
 from king.event import Effect
 from king.log_thread import LogThread
@@ -47,8 +48,8 @@ COMMIT_ROOM = 1 << 20
 
 
 class LogWriter:
-    """What the spine needs of the log and its disk. `append`, `make_room` and
-    `take_reserve` run in the log's thread."""
+    """What the spine needs of the log and its disk. `append`, `note` (what events
+    cost), `make_room` and `take_reserve` run in the log's thread."""
 
     def __init__(
         self,
@@ -56,7 +57,9 @@ class LogWriter:
         free: Callable[[], int],
         low_water: int,
         reserve: Reserve | None = None,
+        note: Callable[[int, list[Cost]], None] | None = None,
     ) -> None:
+        self.note = note or _nothing_of_it
         self._append = append
         self._free = free
         self.low_water = low_water
@@ -474,6 +477,8 @@ class Spine:
         rows = [Row(poke.mug, poke.job) for poke in batch.pokes]
         self._log.append(batch.first, rows)
         failpoint.hit("commit.after")
+        costs = [(poke.nanoseconds, poke.pages) for poke in batch.pokes]
+        self._log.note(batch.first, costs)
         return self._log.free(), sum(len(row.job) for row in rows)
 
     def _on_committed(
@@ -647,6 +652,10 @@ class Spine:
 
 
 def _nothing() -> None:
+    pass
+
+
+def _nothing_of_it(_: int, __: list[Cost]) -> None:
     pass
 
 

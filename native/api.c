@@ -137,13 +137,16 @@ static void put_bail(struct nk_serf *serf, uint64_t request) {
     put_goofs(serf);
 }
 
-static void put_done(struct nk_serf *serf, uint64_t request) {
+static void put_done(struct nk_serf *serf, uint64_t request, uint64_t nanoseconds,
+                     uint64_t pages) {
     put_u32(&serf->out, 1);
     put_u32(&serf->out, serf->mug);
     put_u64(&serf->out, request);
     put_u64(&serf->out, serf->event);
     put_u32(&serf->out, (uint32_t)serf->job.size);
     put_u32(&serf->out, serf->effect_count);
+    put_u64(&serf->out, nanoseconds);
+    put_u64(&serf->out, pages);
     nk_buffer_put(&serf->out, serf->job.data, serf->job.size);
     nk_buffer_put(&serf->out, serf->effects.data, serf->effects.size);
 }
@@ -198,11 +201,13 @@ int64_t nk_serf_work(nk_serf *serf, const uint8_t *jobs, uint64_t size,
         bool waits = early != NULL && serf->out.size != 0;
         machine->alarm_ns = waits ? end : 0;
         answer_records(serf);
+        uint64_t began = thread_ns(), dirty = machine->home.dirty_count;
         nk_status status = nk_kernel_poke(serf, job, head[1]);
+        uint64_t cost = thread_ns() - began, now_dirty = machine->home.dirty_count;
         if (waits && machine->alarm_ns == 0) serf->out.size = 0; /* they were told */
         machine->alarm_ns = 0;
         if (status == NK_OK) {
-            put_done(serf, head[0]);
+            put_done(serf, head[0], cost, now_dirty > dirty ? now_dirty - dirty : 0);
         } else {
             put_bail(serf, head[0]);
         }

@@ -12,7 +12,8 @@
  *   row     u64 mug, u64 size; job
  * Records, out:
  *   done    u32 1, u32 mug, u64 request, u64 event, u32 job size, u32 effect
- *           count; job (only where a %crud replaced it), effects
+ *           count, u64 nanoseconds of the thread, u64 pages that it was the
+ *           first to dirty; job (only where a %crud replaced it), effects
  *   effect  u32 knot count, u32 tag size, u32 data size; u32 size of each
  *           knot; knots, tag, data
  *   bail    u32 2, u32 goof count, u64 request; goofs

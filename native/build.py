@@ -19,7 +19,7 @@ from pathlib import Path
 from cffi import FFI
 
 HERE = Path("native")
-CODEC_UNITS = ["noun", "nursery", "mug", "jam", "status", "codec"]
+CODEC_UNITS = ["noun", "nursery", "mug", "jam", "status", "glance", "codec"]
 WARNINGS = [
     "-Wall",
     "-Wextra",
@@ -85,7 +85,7 @@ def _builder(
 def native() -> FFI:
     """Build the whole core, for the serf."""
     units = sorted(HERE.glob("*.c")) + sorted(HERE.glob("jets/*.c"))
-    units = [unit for unit in units if unit.stem not in ("codec", "witness")]
+    units = [unit for unit in units if unit.stem not in ("codec", "glance", "witness")]
     libraries = ["mpfr", "gmp", "nettle", "pthread", "m"]
     callback = 'extern "Python" void tell_early(void *context);'
     return _builder("serf._native", "api.h", units, libraries, callback)

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "glance.h"
 #include "jam.h"
 #include "mug.h"
 #include "nursery.h"
@@ -74,13 +75,8 @@ static int nk_codec_cue(nk_codec *codec, const uint8_t *bytes, uint64_t size,
     return nk_codec_refuse(codec, status == NK_BAD ? why : "meme");
 }
 
-/* Append the jam of [n] to the output. */
-static int nk_codec_emit(nk_codec *codec, nk_noun n) {
-    const uint8_t *bytes;
-    size_t size;
-    if (nk_jam(codec->jammer, &codec->arena, n, &bytes, &size) != NK_OK) {
-        return nk_codec_refuse(codec, "meme");
-    }
+/* Append bytes to the output. */
+static int nk_codec_put(nk_codec *codec, const void *bytes, uint64_t size) {
     if (codec->out_size + size > codec->out_capacity) {
         uint64_t capacity = (codec->out_size + size) * 2 + 256;
         uint8_t *out = realloc(codec->out, capacity);
@@ -91,6 +87,16 @@ static int nk_codec_emit(nk_codec *codec, nk_noun n) {
     memcpy(codec->out + codec->out_size, bytes, size);
     codec->out_size += size;
     return 0;
+}
+
+/* Append the jam of [n] to the output. */
+static int nk_codec_emit(nk_codec *codec, nk_noun n) {
+    const uint8_t *bytes;
+    size_t size;
+    if (nk_jam(codec->jammer, &codec->arena, n, &bytes, &size) != NK_OK) {
+        return nk_codec_refuse(codec, "meme");
+    }
+    return nk_codec_put(codec, bytes, size);
 }
 
 int nk_codec_rejam(nk_codec *codec, const uint8_t *bytes, uint64_t size) {
@@ -186,4 +192,22 @@ int nk_codec_list_next(nk_codec *codec) {
     nk_noun item = nk_head(&codec->arena, codec->list);
     codec->list = nk_tail(&codec->arena, codec->list);
     return nk_codec_emit(codec, item);
+}
+
+int nk_codec_glance(nk_codec *codec, const uint8_t *bytes, const uint64_t *sizes,
+                    uint64_t count) {
+    nk_codec_begin(codec);
+    for (uint64_t i = 0; i < count; i++) {
+        struct nk_glance glance;
+        nk_glance(bytes, sizes[i], &glance);
+        bytes += sizes[i];
+        uint64_t now[2] = {glance.now_low, glance.now_high};
+        uint32_t head[4] = {glance.kind, glance.wire_size, glance.tag_size, 0};
+        if (nk_codec_put(codec, now, sizeof now) != 0 ||
+            nk_codec_put(codec, head, sizeof head) != 0 ||
+            nk_codec_put(codec, glance.text, glance.wire_size + glance.tag_size) != 0) {
+            return -1;
+        }
+    }
+    return 0;
 }

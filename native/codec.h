@@ -44,3 +44,10 @@ int nk_codec_stamp(nk_codec *codec, uint64_t now_low, uint64_t now_high,
 int nk_codec_list_load(nk_codec *codec, const uint8_t *bytes, uint64_t size,
                        uint64_t axis, uint64_t *count);
 int nk_codec_list_next(nk_codec *codec);
+
+/* Glance at the heads of [count] jobs, which lie one after the other in [bytes]
+ * with [sizes]: see glance.h. The output is one record for each: u64 low and
+ * high word of now, u32 kind, u32 size of the wire's text, u32 size of the tag,
+ * u32 0; text and tag. */
+int nk_codec_glance(nk_codec *codec, const uint8_t *bytes, const uint64_t *sizes,
+                    uint64_t count);

@@ -10,17 +10,29 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from functools import lru_cache
+from struct import Struct
 from typing import Any
 
 from proto._codec import ffi, lib
 from proto.errors import CueError
 from proto.message import Jam
 
-__all__ = ["jam_list", "mug", "rejam", "slots", "stamp", "tuple_"]
+__all__ = [
+    "Glance",
+    "glance",
+    "jam_list",
+    "mug",
+    "rejam",
+    "slots",
+    "stamp",
+    "tuple_",
+]
 
 _NURSERY_SIZE = 8 << 30
 _NONE = (1 << 64) - 1
 _SIZES = ffi.typeof("uint64_t[]")
+_GLANCE = Struct("<QQIIII")
+_SHORT = 2
 _local = threading.local()
 
 
@@ -100,6 +112,40 @@ def stamp(now: int, ovum: bytes) -> Jam:
     if lib.nk_codec_stamp(codec, low, high, ovum, len(ovum)):
         raise _refused(codec)
     return _out(codec)
+
+
+Glance = tuple[int, tuple[str, str] | None, bool]
+"""What the first bytes of a job tell: now; wire and tag, or None where it is no job,
+or one with a longer wire or tag than any; whether more bytes would tell."""
+
+
+def glance(heads: Sequence[bytes]) -> list[Glance]:
+    """Look at jobs `[now [wire [tag data]]]`, of which the first few hundred bytes
+    are enough; at thousands a call, for a call costs more than a look."""
+    codec = _codec()
+    sizes = [len(head) for head in heads]
+    if lib.nk_codec_glance(codec, b"".join(heads), sizes, len(sizes)):
+        raise _refused(codec)
+    out = _out(codec)
+    found: list[Glance] = []
+    at = 0
+    for _ in sizes:
+        low, high, kind, wire_size, tag_size, _ = _GLANCE.unpack_from(out, at)
+        at += _GLANCE.size
+        end = at + wire_size + tag_size
+        if kind:
+            found.append((0, None, kind == _SHORT))
+        else:
+            names = _names(out[at:end], wire_size)
+            found.append((high << 64 | low, names, False))
+        at = end
+    return found
+
+
+@lru_cache(4096)
+def _names(data: bytes, wire_size: int) -> tuple[str, str]:
+    wire = data[:wire_size].decode("utf-8", "replace")
+    return wire or "/", data[wire_size:].decode("utf-8", "replace")
 
 
 def jam_list(data: bytes, axis: int = 1) -> list[Jam]:

@@ -62,7 +62,7 @@ __all__ = [
     "Writ",
 ]
 
-PROTOCOL = 1
+PROTOCOL = 2
 
 Jam = NewType("Jam", bytes)
 """Bytes that claim to be the jam of a noun. Opaque to the king."""
@@ -179,13 +179,17 @@ class Ripe(NamedTuple):
 
 class Done(NamedTuple):
     """The event succeeded. `job` is given only where a %crud event replaced
-    the one offered: then *this* is what must be logged."""
+    the one offered: then *this* is what must be logged. What it cost:
+    nanoseconds of the event's thread, and pages of home that it was the first
+    to write since the last save."""
 
     request: int
     event: int
     mug: int
     effects: tuple[Effect, ...]
     job: Jam | None
+    nanoseconds: int = 0
+    pages: int = 0
 
 
 class Bail(NamedTuple):

@@ -61,7 +61,7 @@ _BARE = _UINT64_MAX
 _JOB = Struct("<QQQ")
 _ROW = Struct("<QQ")
 _HEAD = Struct("<IIQ")
-_DONE = Struct("<QII")
+_DONE = Struct("<QIIQQ")
 _EFFECT = Struct("<III")
 _GOOF = Struct("<II")
 _SLOG = Struct("<QQQ")
@@ -691,8 +691,8 @@ def _read_answers(raw: bytes, pleas: list[Plea]) -> None:
         kind, second, request = _HEAD.unpack_from(raw, at)
         at += 16
         if kind == 1:
-            event, job_size, effect_count = _DONE.unpack_from(raw, at)
-            at += 16
+            event, job_size, effect_count, cost, pages = _DONE.unpack_from(raw, at)
+            at += 32
             job = None
             if job_size:
                 job = Jam(raw[at : at + job_size])
@@ -701,7 +701,7 @@ def _read_answers(raw: bytes, pleas: list[Plea]) -> None:
             for _ in range(effect_count):
                 effect, at = _read_effect(raw, at)
                 effects.append(effect)
-            pleas.append(Done(request, event, second, tuple(effects), job))
+            pleas.append(Done(request, event, second, tuple(effects), job, cost, pages))
         else:
             goofs, at = _read_goofs(raw, at, second)
             pleas.append(Bail(request, goofs))

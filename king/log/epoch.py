@@ -38,6 +38,7 @@ from king.log.store import (
     FORMAT,
     MAP_SIZE_MAX,
     ROWS_MAX,
+    Head,
     LmdbStore,
     Meta,
     check_lmdb_version,
@@ -280,10 +281,23 @@ class Log:
         """As `EventLog.read`; a batch ends at the end of an epoch."""
         if first > self.last:
             return []
+        return self._store_of(first).read(first, rows_max, bytes_max)
+
+    def heads(self, first: int, rows_max: int, head_max: int) -> list[Head]:
+        """As `LmdbStore.heads`; ends at the end of an epoch, as `read` does."""
+        if first > self.last:
+            return []
+        return self._store_of(first).heads(first, rows_max, head_max)
+
+    def look_again(self) -> None:
+        """See what another process has written to the newest epoch by now."""
+        self._live.look_again()
+
+    def _store_of(self, first: int) -> LmdbStore:
         parts = self._parts
         for epoch, store in reversed(parts):
             if first > epoch.start:
-                return store.read(first, rows_max, bytes_max)
+                return store
         oldest = parts[0][0].start + 1
         raise TreadleError(
             "log-gap",

@@ -23,11 +23,13 @@ import os
 import struct
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import lmdb
 
@@ -40,6 +42,7 @@ __all__ = [
     "FORMAT",
     "MAP_SIZE_MAX",
     "EventLog",
+    "Head",
     "LmdbStore",
     "MemoryLog",
     "Meta",
@@ -58,6 +61,10 @@ MAP_SIZE_MIN = 64 << 30
 
 ROWS_MAX = 1024
 BYTES_MAX = 64 << 20
+
+Head = tuple[int, int, bytes]
+"""Of an event: mug, bytes of its job, the first of them."""
+T = TypeVar("T")
 
 _EVENTS = b"EVENTS"
 _META = b"META"
@@ -604,46 +611,81 @@ class LmdbStore:
     def read(
         self, first: int, rows_max: int = ROWS_MAX, bytes_max: int = BYTES_MAX
     ) -> list[Row]:
+        return self._take(first, partial(self._rows, first, rows_max, bytes_max))
+
+    def heads(self, first: int, rows_max: int, head_max: int) -> list[Head]:
+        """As `read`, but of each job its size and its first bytes alone: the
+        pages of a large one are not touched."""
+        return self._take(first, partial(self._heads, first, rows_max, head_max))
+
+    def look_again(self) -> None:
+        """Where another process writes: see what it has written by now."""
+        with self._gate.reading():
+            self.first, last = self._find_ends()
+            self.last = max(self.last, last)
+
+    def _take(self, first: int, walk: Callable[[], Iterator[T]]) -> list[T]:
+        """All that `walk` gives, within one transaction."""
         self._check()
         if first > self.last:
             return []
         try:
-            try:
-                return self._take(first, rows_max, bytes_max)
-            except lmdb.MapResizedError:
+            for again in (False, True):
+                with self._gate.reading():
+                    if self._closed:
+                        raise _gap(self.path, first, "an epoch that was taken away")
+                    try:
+                        return list(walk())
+                    except lmdb.MapResizedError:
+                        if again:
+                            raise
                 # Another process, the writer, has grown the map.
                 with self._gate.alone():
                     self._env.set_mapsize(0)
-                return self._take(first, rows_max, bytes_max)
         except lmdb.Error as error:
             raise _fault_at_open(error, self.path) from error
+        raise AssertionError
 
-    def _take(self, first: int, rows_max: int, bytes_max: int) -> list[Row]:
-        with self._gate.reading():
-            if self._closed:
-                raise _gap(self.path, first, "an epoch that was taken away")
-            return list(self._walk(first, rows_max, bytes_max))
-
-    def _walk(self, first: int, rows_max: int, bytes_max: int) -> Iterator[Row]:
-        count = 0
+    def _rows(self, first: int, rows_max: int, bytes_max: int) -> Iterator[Row]:
         size = 0
-        last = self.last  # before the transaction: it may rise at any moment
-        with self._env.begin(db=self._events) as txn, txn.cursor() as cursor:
-            if not cursor.set_range(_KEY.pack(first)):
-                raise _gap(self.path, first, "the end")
-            for number, (key, value) in enumerate(cursor, first):
-                if count == rows_max:
-                    return
-                if key != _KEY.pack(number):
-                    found = f"event {self._number(key)}"
-                    raise _gap(self.path, number, found)
-                if len(value) <= _MUG.size:
-                    raise self._bad(f"{len(value)} bytes as event {number}")
+        with closing(self._values(first, buffers=False)) as values:
+            for count, value in enumerate(islice(values, rows_max)):
                 size += len(value)
                 if count and size > bytes_max:
                     return
-                count += 1
                 yield Row(_MUG.unpack_from(value)[0], Jam(value[_MUG.size :]))
+
+    def _heads(self, first: int, rows_max: int, head_max: int) -> Iterator[Head]:
+        end = _MUG.size + head_max
+        with closing(self._values(first, buffers=True)) as values:
+            for value in islice(values, rows_max):
+                head = bytes(value[:end])
+                mug = int.from_bytes(head[: _MUG.size], "little")
+                yield mug, len(value) - _MUG.size, head[_MUG.size :]
+
+    def _begin(self, buffers: bool) -> lmdb.Transaction[Any]:
+        if buffers:
+            return self._env.begin(db=self._events, buffers=True)
+        return self._env.begin(db=self._events)
+
+    def _values(self, first: int, *, buffers: bool) -> Generator[Any, None, None]:
+        """What is logged from event `first` on, to the last; no holes."""
+        count = 0
+        last = self.last  # before the transaction: it may rise at any moment
+        with (
+            self._begin(buffers) as txn,
+            txn.cursor() as cursor,
+        ):
+            if not cursor.set_range(_KEY.pack(first)):
+                raise _gap(self.path, first, "the end")
+            for number, (key, value) in enumerate(cursor, first):
+                if key != _KEY.pack(number):
+                    found = f"event {self._number(bytes(key))}"
+                    raise _gap(self.path, number, found)
+                if len(value) <= _MUG.size:
+                    raise self._bad(f"{len(value)} bytes as event {number}")
+                count += 1
+                yield value
                 if number == last:
                     # Whatever lies beyond was appended since we looked.
                     return

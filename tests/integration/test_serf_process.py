@@ -154,7 +154,9 @@ def test_ripe_names_protocol_and_identity(tmp_path: Path) -> None:
 def test_work_answers_number_mug_and_effects(serf: SerfProcess) -> None:
     done = serf.ask(poke(5, "hello", (1, 2)))
     effect = Effect((b"echo", b"1"), b"echo", jam(noun(1, 2)))
-    assert done == Done(5, 2, mug(with_state(1)), (effect,), None)
+    assert done.nanoseconds > 0
+    honest = done._replace(nanoseconds=0, pages=0)
+    assert honest == Done(5, 2, mug(with_state(1)), (effect,), None)
     assert state_of(serf) == (2, hashlib.sha256(jam(with_state(1))).digest())
 
 

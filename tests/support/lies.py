@@ -61,7 +61,7 @@ def _million(done: Done) -> bytes:
     """A million effects, 18 MB of them."""
     effects = b"\xdd" + (10**6).to_bytes(4, "big") + msgpack.packb(ONE) * 10**6
     head = msgpack.packb(["done", done.request, done.event, done.mug])[1:]
-    return frame(b"\x91\x96" + head + effects + b"\xc0")
+    return frame(b"\x91\x98" + head + effects + b"\xc0\0\0")
 
 
 def _deep(done: Done) -> bytes:
@@ -74,7 +74,7 @@ def _done(done: Done, **changes: Any) -> bytes:
 
 
 def _field(done: Done, index: int, value: Any) -> bytes:
-    fields: list[Any] = ["done", done.request, done.event, done.mug, [], None]
+    fields: list[Any] = ["done", done.request, done.event, done.mug, [], None, 0, 0]
     fields[index] = value
     return _raw(*fields)
 
