@@ -952,6 +952,14 @@ def _add_log_commands(command: argparse.ArgumentParser, chosen: str) -> None:
         add_commands(commands)
 
 
+def _in_order(words: list[str]) -> list[str]:
+    """`log PIER WHAT` as `log WHAT PIER`: people name the ship first, too."""
+    match words:
+        case ["log", pier, what, *rest] if what in _LOOKS and pier not in _LOOKS:
+            return ["log", what, pier, *rest]
+    return words
+
+
 _LOOKS = ("list", "show", "top", "follow", "grep", "verify")
 
 
@@ -980,11 +988,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise TreadleError(
                 "usage", "python -O strips our assertions; start without -O"
             )
-        if words[:1] == ["log"] and words[2:3] and words[2] in _LOOKS:
-            # People name the ship first, too.
-            if words[1] not in _LOOKS:
-                words[1:3] = words[2], words[1]
-        args = _parser(words[0] if words else "").parse_args(words)
+        args = _parser(words[0] if words else "").parse_args(_in_order(words))
         code: int = args.function(args)
         sys.stdout.flush()
         return code

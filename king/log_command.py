@@ -53,7 +53,9 @@ def add_commands(parts: Any) -> None:
     def add(
         name: str, function: Callable[[View, Any], int], text: str
     ) -> argparse.ArgumentParser:
-        part = parts.add_parser(name, help=text, description=text)
+        part: argparse.ArgumentParser = parts.add_parser(
+            name, help=text, description=text
+        )
         part.set_defaults(function=_run, look=function)
         part.add_argument(
             "pier", type=Path, metavar="PIER", help="the ship's directory"
@@ -100,7 +102,11 @@ def add_commands(parts: Any) -> None:
         help="begin with the last N (default 10)",
     )
     _add_filter(part)
-    part = add("grep", _grep, "search wires, tags and jobs, as `show` shows them (exit 1: nothing)")
+    part = add(
+        "grep",
+        _grep,
+        "search wires, tags and jobs, as `show` shows them (exit 1: nothing)",
+    )
     part.add_argument("pattern", metavar="PATTERN", help="a regular expression")
     _add_range(part)
     part.add_argument("-i", "--ignore-case", action="store_true")
@@ -109,13 +115,9 @@ def add_commands(parts: Any) -> None:
 
 def _add_range(part: argparse.ArgumentParser) -> None:
     part.add_argument(
-        "range",
-        nargs="?",
-        type=_range,
-        default=(1, None),
-        metavar="RANGE",
-        help="events: 100, 100..200, 100.. or ..200 (default: all)",
+        "--first", type=_count, default=1, metavar="N", help="from event N on"
     )
+    part.add_argument("--last", type=_count, metavar="N", help="up to event N")
 
 
 def _add_filter(part: argparse.ArgumentParser) -> None:
@@ -143,13 +145,6 @@ def _count(text: str) -> int:
     if value < 1:
         raise ValueError(text)
     return value
-
-
-def _range(text: str) -> tuple[int, int | None]:
-    first, dots, last = text.partition("..")
-    if not dots:
-        return _count(text), _count(text)
-    return _count(first) if first else 1, _count(last) if last else None
 
 
 def _moment(text: str) -> float:
@@ -241,7 +236,7 @@ def _print(entry: Entry, as_json: bool) -> None:
 
 
 def _list(view: View, args: argparse.Namespace) -> int:
-    first, last = args.range
+    first, last = args.first, args.last
     wanted = _filter(args)
     if args.tail is not None and wanted == Filter():
         first = max(first, min(last or view.last, view.last) - args.tail + 1)
@@ -398,7 +393,7 @@ def _print_table(kinds: Kinds, rows: list[tuple[str, Tally]], whole: Tally) -> N
 
 def _watched(view: View, args: argparse.Namespace, word: str) -> Iterator[Entry]:
     """Entries of the range, with a bar on a terminal."""
-    first, last = args.range
+    first, last = args.first, args.last
     bar = Bar(word)
     begin = max(first, view.first)
     total = max((view.last if last is None else min(last, view.last)) - begin + 1, 0)

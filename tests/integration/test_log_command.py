@@ -91,16 +91,15 @@ def test_list_tells_time_wire_tag_and_size(pier: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "events"),
     [
-        (["3..5"], [3, 4, 5]),
-        (["6.."], [6, 7]),
-        (["..2"], [1, 2]),
-        (["4"], [4]),
-        (["100..200"], []),
+        (["--first", "3", "--last", "5"], [3, 4, 5]),
+        (["--first", "6"], [6, 7]),
+        (["--last", "2"], [1, 2]),
+        (["--first", "100", "--last", "200"], []),
         (["--tail", "2"], [6, 7]),
         (["--tag", "%belt"], [2, 4]),
         (["--tag", "belt", "--tail", "1"], [4]),
         (["--wire", "/e/http"], [3]),
-        (["--driver", "term", "3.."], [4]),
+        (["--driver", "term", "--first", "3"], [4]),
         (["--min-bytes", "10000"], [5]),
         (["--since", "2023-11-14T22:13:22", "--until", "2023-11-14T22:13:24"], [4, 5]),
         (["--since", "1h"], []),
@@ -284,9 +283,19 @@ def test_a_filter_asks_nothing_by_itself(pier: Path) -> None:
         assert all(Filter().takes(entry) for entry in entries)
 
 
+def test_the_ship_may_be_named_first_or_last(pier: Path) -> None:
+    lists = [treadle("log", *words) for words in ((pier, "list"), ("list", pier))]
+    assert lists[0] == lists[1]
+    assert lists[0].code == 0
+
+
 def test_wrong_words(pier: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for words in (["list", "x..y"], ["list", "0"], [], ["list", "--since", "soon"]):
-        assert main(["log", str(pier), *words]) == 2
+    for words in (
+        ["list", "--first", "x"],
+        ["list", "--last", "0"],
+        ["list", "--since", "soon"],
+    ):
+        assert main(["log", words[0], str(pier), *words[1:]]) == 2
         assert capsys.readouterr().err.count("treadle: usage") == 1
 
 

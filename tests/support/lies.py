@@ -27,6 +27,7 @@ from proto.errors import CueError
 from proto.frame import frame
 from proto.jam import cue, jam
 from proto.message import (
+    PROTOCOL,
     Done,
     Effect,
     Flog,
@@ -144,7 +145,7 @@ TWICE = "twice"
 
 
 def _ripe() -> Ripe:
-    return Ripe(1, "again", bytes(16), bytes(16), 0, 0, 0, 0, "")
+    return Ripe(PROTOCOL, "again", bytes(16), bytes(16), 0, 0, 0, 0, "")
 
 
 def _saved(done: Done) -> Saved:

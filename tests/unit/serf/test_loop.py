@@ -148,7 +148,7 @@ def test_loop_greets_first() -> None:
     pleas, code, _ = talk()
     assert pleas == [
         Ripe(
-            1,
+            PROTOCOL,
             "treadle-0.1.0",
             bytes(16),
             bytes(16),
