@@ -12,6 +12,7 @@ import pytest
 from proto.codec import PleaReader, pack_writs
 from proto.jam import jam
 from proto.message import (
+    PROTOCOL,
     Bail,
     Done,
     Exit,
