@@ -13,6 +13,7 @@ from typing import Any
 import lmdb
 import pytest
 
+from king.adopt import adopt
 from king.config import RUNTIME
 from king.log.chain import NO_LINK, read_chain
 from king.log.epoch import find_epochs, open_log
@@ -55,7 +56,9 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def copy_of(many: Path, tmp_path: Path) -> WholeShip:
-    return WholeShip(Path(shutil.copytree(many, tmp_path / "zod")))
+    pier = Path(shutil.copytree(many, tmp_path / "zod"))
+    adopt(pier)
+    return WholeShip(pier)
 
 
 def test_a_live_ship_rolls_between_its_events(tmp_path: Path) -> None:
