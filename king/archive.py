@@ -133,7 +133,7 @@ def _check_directory(layout: Layout, directory: Path, epochs: list[Epoch]) -> No
             "usage", f"{directory} is in the pier itself", "name another directory"
         )
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        _make_durably(directory)
         need = sum(
             _size_of(epoch.path)
             for epoch in epochs
@@ -148,6 +148,15 @@ def _check_directory(layout: Layout, directory: Path, epochs: list[Epoch]) -> No
             f"the epochs have {need:,} bytes, and {free:,} are free in {directory}",
             "free some space there, or name another directory",
         )
+
+
+def _make_durably(directory: Path) -> None:
+    """The directory, and its name: what goes into it is going to be all there is."""
+    directory = directory.absolute()
+    for path in reversed([directory, *directory.parents][:-1]):
+        if path == directory or not path.exists():
+            path.mkdir(exist_ok=True)
+            sync_directory(path.parent)
 
 
 def _files_of(path: Path) -> list[Path]:

@@ -13,28 +13,31 @@ Limits: LMDB keeps no checksums. The mugs in the log vouch for what is played;
 from __future__ import annotations
 
 import random
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from king.lab.judge import copy_pier
 from king.lab.trial import Lab
 
 __all__ = ["Damage", "Damager"]
 
 _FILES = (
-    (".urb/log/0i0/data.mdb", 8, 4096),
+    (".urb/log/0i*/data.mdb", 8, 4096),
     (".urb/log/data.mdb", 2, 4096),
     (".urb/chk/treadle.image", 8, 16384),
     (".urb/treadle.json", 1, 64),
-    (".urb/log/0i0/epoc.txt", 1, 1),
-    (".urb/log/0i0/vere.txt", 1, 4),
+    (".urb/log/0i*/epoc.txt", 1, 1),
+    (".urb/log/0i*/vere.txt", 1, 4),
+    (".urb/log/0i*/treadle.chain", 1, 64),
+    (".urb/log/0i*/treadle.image", 1, 16384),
+    (".urb/log/0i*/treadle.json", 1, 64),
     (".urb/treadle.lock", 1, 1),
     (".vere.lock", 1, 1),
     (".urb/released", 1, 64),
 )
-"""Path, weight, and the size of a page of it."""
+"""Path (a pattern: of any epoch), weight, and the size of a page of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +57,7 @@ class Damager:
         self._lab = lab
         self._pier = pier
         with lab.room() as folder:
-            shutil.copytree(pier, folder / "pier")
-            self._log, facts = lab.judge.look(folder / "pier")
+            self._log, facts = lab.judge.look(copy_pier(pier, folder, "pier"))
             assert not self._log["fault"]
             assert not facts["fault"]
             self._end = facts["end"]
@@ -64,8 +66,7 @@ class Damager:
         """One damage."""
         dice = random.Random(seed)
         with self._lab.room() as folder:
-            copy = folder / "pier"
-            shutil.copytree(self._pier, copy)
+            copy = copy_pier(self._pier, folder, "pier")
             what = _damage(copy, dice)
             found, facts = self._lab.judge.look(copy)
         return self._assess(f"{what} (seed {seed})", found, facts)
@@ -103,7 +104,11 @@ def _unclear(fault: str) -> str:
 
 def _damage(pier: Path, dice: random.Random) -> str:
     """Damage one file; say how."""
-    files = [f for f in _FILES if (pier / f[0]).is_file()]
+    files = [
+        (str(path.relative_to(pier)), weight, page)
+        for pattern, weight, page in _FILES
+        for path in sorted(pier.glob(pattern))
+    ]
     name, _, page = dice.choices(files, [weight for _, weight, _ in files])[0]
     data = bytearray((pier / name).read_bytes())
     how = dice.choice(_WAYS) if data else _append

@@ -34,13 +34,20 @@ from typing import Any
 from king.check import module_command
 from king.errors import TreadleError
 from king.lab.states import Tree
+from king.log.epoch import Log
+from king.log.start import image_of, read_start, record_of
+from king.log.verify import verify_log
 from king.pier import Layout, identity_bytes, open_pier
 from proto.errors import ProtoError
 from proto.jam import cue, jam
 from proto.message import Jam, Row
 from proto.noun import Cell, Noun
 
-__all__ = ["Judge", "Promise", "Verdict", "tokens_in"]
+__all__ = ["AWAY", "Judge", "Promise", "Verdict", "copy_pier", "tokens_in"]
+
+AWAY = "away"
+"""Beside a pier, where a scenario archives its epochs: put back, they and those
+that are left must be the whole history."""
 
 _ANSWER_S = 120.0
 _ROWS_KEPT = 1 << 16
@@ -261,6 +268,7 @@ class Judge:
         if found["fault"]:
             verdict.faults.append(f"it does not open: {found['fault']}")
             return False
+        verdict.faults += found["epoch_faults"]
         rows = found["rows"]
         verdict.events = len(rows)
         verdict.rows = tuple(bytes.fromhex(digest) for digest in found["digests"])
@@ -360,9 +368,11 @@ def _written(
 
 def _open(root: Path, append: bool) -> dict[str, Any]:
     """As a start opens a pier; the rows of its log."""
+    _put_back(root)
     with open_pier(root, adopt=True) as pier:
         log = pier.log
         log.settle()
+        epoch_faults = _epoch_faults(log)
         rows: list[Row] = []
         while batch := log.read(len(rows) + 1):
             rows += batch
@@ -378,12 +388,50 @@ def _open(root: Path, append: bool) -> dict[str, Any]:
     pairs = [(row.mug, row.job.hex()) for row in rows]
     return {
         "fault": "",
+        "epoch_faults": epoch_faults,
         "rows": pairs,
         "digests": [_digest(row) for row in rows],
         "ship": ship,
         "log": identity,
         "life": life,
     }
+
+
+def copy_pier(pier: Path, folder: Path, name: str) -> Path:
+    """A copy in `folder`, with what was archived beside it."""
+    copy = folder / name
+    if pier.exists():
+        shutil.copytree(pier, copy, ignore=shutil.ignore_patterns("*.sock"))
+    if (pier.parent / AWAY).exists():
+        shutil.copytree(pier.parent / AWAY, folder / AWAY)
+    return copy
+
+
+def _put_back(root: Path) -> None:
+    away = root.parent / AWAY
+    for epoch in away.glob("0i*") if away.is_dir() else ():
+        target = Layout(root).log_dir / epoch.name
+        if not target.exists():
+            shutil.copytree(epoch, target)
+
+
+def _epoch_faults(log: Log) -> list[str]:
+    """What the epochs vouch for, and is not so."""
+    faults = [
+        f"{facts['name']}: {fault}"
+        for facts in verify_log(log)["epochs"]
+        for fault in facts["faults"]
+    ]
+    for epoch in log.epochs:
+        image = image_of(epoch)
+        if not record_of(epoch).exists():
+            continue
+        kept = read_start(epoch)
+        if kept is None:
+            faults.append(f"{epoch.path.name}: its record is of a state that is not")
+        elif hashlib.sha256(image.read_bytes()).hexdigest() != kept.sha256:
+            faults.append(f"{epoch.path.name}: its state is not that of its record")
+    return faults
 
 
 def _digest(row: Row) -> str:

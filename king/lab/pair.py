@@ -27,6 +27,7 @@ from typing import Any, Protocol
 from king.check import module_command
 from king.client import Client
 from king.errors import TreadleError
+from king.lab.judge import AWAY
 from king.lab.witness import Trace, environment
 from king.pier import Layout, wait_unlocked
 from proto.cord import cord, cord_text, path_from_text
@@ -379,6 +380,30 @@ class Hand:
     def check(self) -> None:
         """`treadle check` finds nothing wrong."""
         self._finish(("check", str(self.pier), "--json"))
+
+    def roll(self) -> None:
+        """`treadle roll`, beside the ship or at rest."""
+        self._beside(("roll", str(self.pier), "--json"))
+
+    def archive(self) -> None:
+        """`treadle archive`, which chops: all but two epochs."""
+        away = str(self.pier.parent / AWAY)
+        self._beside(("archive", str(self.pier), away, "--json"))
+
+    def _beside(self, words: Sequence[str]) -> None:
+        """A command that may fail, if only it and the ship say why; the ship that
+        runs goes on running.
+
+        :raises Over: the ship is gone.
+        """
+        ship = self.run
+        run = self._launch(*words)
+        code = run.wait()
+        self.run = ship
+        if code:
+            self.exits.append(code)
+        if ship is not None:
+            self._running()
 
     def _finish(self, words: Sequence[str]) -> None:
         run = self._launch(*words)

@@ -29,7 +29,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from king.errors import TreadleError
-from king.lab.judge import Judge, Promise, Verdict
+from king.lab.judge import AWAY, Judge, Promise, Verdict, copy_pier
 from king.lab.pair import Hand, Hang, Over, Stable, Told
 from king.lab.scenario import Scenario
 from king.lab.states import Disk, Tree
@@ -387,9 +387,7 @@ class Siege:
 
     def _judge(self, pier: Path, folder: Path) -> Verdict:
         """Of a copy: a judge starts what it judges."""
-        copy = folder / "copy"
-        if pier.exists():
-            shutil.copytree(pier, copy, ignore=_sockets)
+        copy = copy_pier(pier, folder, "copy")
         told = self._told
         promise = Promise(
             acknowledged=frozenset(told.acknowledged),
@@ -403,6 +401,7 @@ class Siege:
             return self.lab.judge.judge(copy, promise)
         finally:
             shutil.rmtree(copy, ignore_errors=True)
+            shutil.rmtree(folder / AWAY, ignore_errors=True)
 
     def recover(self, tree: Tree, promise: Promise) -> Blow:
         """Start a whole pair on what a power cut left."""
