@@ -306,7 +306,7 @@ def _inspect_chain(
             ("chain", "bad", f"{epoch['name']}: {fault}") for fault in epoch["faults"]
         ]
     if not links:
-        text = "none: made by another runtime, not yet continued by treadle"
+        text = "none yet: it begins when treadle starts the ship"
         findings.append(("chain", "skipped", text))
     elif verified["ok"]:
         vouched = [epoch["vouched"] for epoch in links if epoch["vouched"]]

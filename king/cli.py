@@ -290,6 +290,10 @@ def _log_verify(args: argparse.Namespace) -> int:
     from king.pier import check_is_pier, who_locks
     from king.progress import Bar
 
+    if None not in (args.first, args.last) and args.first > args.last:
+        raise TreadleError(
+            "usage", f"event {args.first} does not come before event {args.last}"
+        )
     path, live = args.pier, False
     if not (path / "epoc.txt").exists():  # else an epoch, in an archive perhaps
         layout = check_is_pier(path)

@@ -88,5 +88,10 @@ def show_verified(path: Path, found: Facts) -> str:
             )
     if found["loose"]:
         lines.append(f"-    {found['loose']:,} later events are not anchored yet")
-    verdict = "is whole" if found["ok"] else "is NOT whole"
+    if not found["ok"]:
+        verdict = "is NOT whole"
+    elif any(epoch["vouched"] for epoch in found["epochs"]):
+        verdict = "is whole"
+    else:
+        verdict = "has nothing to verify here"
     return "\n".join([*lines, f"{path} {verdict}"])

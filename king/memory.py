@@ -77,8 +77,8 @@ def why_stale(memory: Memory | None, generation: int, last: int) -> str | None:
         return None
     if memory.generation > generation:
         return (
-            f"it was started {generation} time(s), and the ship {memory.generation} "
-            f"time(s), last in {memory.path}"
+            f"its starts are {generation}, and the ship's {memory.generation}; the "
+            f"last one was in {memory.path}"
         )
     if memory.generation == generation and memory.event > last:
         return f"it ends with event {last}, and the ship was at event {memory.event}"

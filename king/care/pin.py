@@ -26,7 +26,8 @@ async def pin(
     """
     name, pins = str(arguments["name"]), await read_pins(ground.layout)
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,39}", name):
-        raise pin_bad(f"{name!r} is no name for a pin")
+        allowed = "a name is 1 to 39 letters, digits and -._"
+        raise pin_bad(f"{name!r} is no name for a pin", allowed)
     if name in pins:
         raise pin_bad(f"event {pins[name]} is pinned as {name} already")
     if len(pins) >= PINS_MAX:

@@ -39,6 +39,6 @@ async def read_pins(layout: Layout) -> dict[str, int]:
     return {pin["name"]: int(pin["event"]) for pin in found["pins"]}
 
 
-def pin_bad(why: str) -> TreadleError:
+def pin_bad(why: str, hint: str = "treadle pins lists what is pinned") -> TreadleError:
     """What `treadle explain pin-bad` is about."""
-    return TreadleError("pin-bad", why, "treadle pins lists what is pinned")
+    return TreadleError("pin-bad", why, hint)

@@ -43,12 +43,12 @@ async def snapshot(
     """`event` is the last one of the copy's log, `snapshot_event` that of its
     image.
 
-    :raises TreadleError: pier-exists, pier-missing, disk-full, disk-error,
+    :raises TreadleError: usage, pier-exists, pier-missing, disk-full, disk-error,
         snapshot-failed, image-*, log-*, failed
     """
     began = time.monotonic()
     target = Path(arguments["dest"])
-    with _part(target) as part:
+    with _part(target, ground.layout.root) as part:
         _check_room(ground.layout, part)
         made = await _make(ground, Layout(part), progress)
         # From here on it is not given up any more: it takes no time.
@@ -124,12 +124,18 @@ def part_of(target: Path) -> Path:
 
 
 @contextmanager
-def _part(target: Path) -> Iterator[Path]:
+def _part(target: Path, pier: Path) -> Iterator[Path]:
     """An empty folder of ours alone beside `target`, gone at the end unless it got
     that name."""
     if os.path.lexists(target):
         raise TreadleError(
             "pier-exists", f"{target} exists already", "name a new directory"
+        )
+    if target.resolve().is_relative_to(pier.resolve()):
+        raise TreadleError(
+            "usage",
+            f"{target} lies within the ship's own directory",
+            "name a directory beside it, or on another disk",
         )
     if not target.parent.is_dir():
         raise TreadleError(

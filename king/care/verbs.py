@@ -151,7 +151,9 @@ def _show_chop(found: Mapping[str, Any]) -> str:
 
 def _show_pins(found: Mapping[str, Any]) -> str:
     pins = found["pins"].items()
-    return "\n".join(f"{name}  event {at:,}" for name, at in pins) or "nothing"
+    return (
+        "\n".join(f"{name}  event {at:,}" for name, at in pins) or "nothing is pinned"
+    )
 
 
 VERBS: dict[str, Verb] = {

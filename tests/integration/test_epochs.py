@@ -411,6 +411,10 @@ def test_check_and_verify_name_the_event_that_changed(
     found = treadle("log", "verify", ship.pier, "--first", event, "--json")
     bad = [event for epoch in found.json["epochs"] for event in epoch["bad_events"]]
     assert bad == [event]
+    turned = treadle("log", "verify", ship.pier, "--first", event, "--last", event - 1)
+    assert turned.fault == "usage"
+    beyond = treadle("log", "verify", ship.pier, "--first", "99999")
+    assert beyond.out.endswith("nothing to verify here\n")
 
 
 def test_a_command_takes_epochs(many: Path, tmp_path: Path) -> None:

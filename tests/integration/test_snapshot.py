@@ -99,6 +99,10 @@ def test_a_snapshot_never_replaces_anything(ship: WholeShip, tmp_path: Path) -> 
     there.mkdir()
     assert treadle("snapshot", ship.pier, there).fault == "pier-exists"
     assert treadle("snapshot", ship.pier, tmp_path / "no/way").fault == "pier-missing"
+    for inside in ("x", ".urb/x"):
+        refused = treadle("snapshot", ship.pier, ship.pier / inside)
+        assert refused.fault == "usage"
+        assert "within the ship's own directory" in refused.err
     assert sorted(tmp_path.iterdir()) == [there, ship.pier]
     with ship:
         ship.start()

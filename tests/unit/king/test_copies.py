@@ -171,7 +171,7 @@ def test_a_backup_written_over_the_pier_is_told(root: Path, home: Path) -> None:
     subprocess.run(["cp", "-a", f"{backup}/.", root], check=True)
     error = refused(root)
     assert error.code == "pier-stale"
-    assert "started 1 time(s), and the ship 2" in error.message
+    assert "its starts are 1, and the ship's 2;" in error.message
     # Without a memory nobody can know, and nobody is locked out.
     shutil.rmtree(home)
     start(root)
@@ -385,7 +385,7 @@ def test_formats_are_those_that_are_written() -> None:
         (".urb/treadle.json", 0, b'{"format": 2}', "pier-newer"),
         (".urb/log/0i0/epoc.txt", 0, b"3", "log-newer"),
         (".urb/log/0i0/treadle.chain", 0, b"trchain2", "log-newer"),
-        (".urb/chk/treadle.image", 0, b"nkimage\n\x02\0\0\0", "image-newer"),
+        (".urb/chk/treadle.image", 0, b"nkimage\n\x03\0\0\0", "image-newer"),
         (".urb/chk/treadle.image", 3 << 14, b"nkimage\n\x09\0\0\0", "image-newer"),
     ],
 )
