@@ -432,6 +432,8 @@ static bool show_run(struct nk_image *image, struct nk_home *home,
         home->pages[run->page + i].flags |= NK_PAGE_MAPPED;
         image->shown[run->page + i] = run->slot + i;
     }
+    if (run->slot + run->count > image->mapped_end)
+        image->mapped_end = run->slot + run->count;
     return true;
 }
 
@@ -485,6 +487,7 @@ static void empty_home(struct nk_image *image, struct nk_home *home, uint64_t pa
     free(image->shown);
     image->shown = NULL;
     image->shown_count = 0;
+    image->mapped_end = 0;
 }
 
 void nk_image_describe(const struct nk_image *image, const struct super *super,

@@ -15,6 +15,8 @@
  * uses are never rewritten. A torn write can only hit what no good
  * superblock refers to.
  *
+ * A file that is much longer than what it keeps gets shorter, save by save.
+ *
  * Load: newest superblock whose checksum and page table verify; else the one
  * before, and the report says so. Pages are mapped MAP_PRIVATE into home, or
  * read where a mapping would be too fragmented.

@@ -208,6 +208,7 @@ struct nk_image {
     struct pins pins;
     uint32_t *shown; /* by logical page: slot that the mapping shows, or 0 */
     uint64_t shown_count;
+    uint64_t mapped_end; /* no slot from here on was ever mapped */
     pthread_t thread;
     bool thread_runs; /* to be joined */
     atomic_int verify;
@@ -247,6 +248,18 @@ static inline bool bits_test(const struct bits *bits, uint64_t at) {
 static inline void bits_set(struct bits *bits, uint64_t at) {
     NK_ASSERT(at < bits->count);
     bits->words[at / 64] |= 1ull << (at % 64);
+}
+
+/* Forget what lies beyond: nothing is set there. */
+static inline void bits_trim(struct bits *bits, uint64_t count) {
+    if (bits->count > count) bits->count = count;
+}
+
+static inline uint64_t bits_total(const struct bits *bits) {
+    uint64_t total = 0;
+    for (uint64_t i = 0; i < (bits->count + 63) / 64; i++)
+        total += (uint64_t)__builtin_popcountll(bits->words[i]);
+    return total;
 }
 
 static inline void bits_add(struct bits *bits, const struct bits *other) {
@@ -409,6 +422,7 @@ void nk_image_pins_free(struct pins *pins);
  * and, when that is durable, go by it. */
 void nk_image_pins_find(struct nk_image *image);
 void nk_image_pins_spare(const struct nk_image *image, struct bits *taken);
+void nk_image_pins_trim(struct nk_image *image, uint64_t slot_count);
 unsigned nk_image_pins_plan(const struct nk_image *image,
                             struct pin_directory *directory);
 nk_status nk_image_pins_write(const struct nk_image *image, const uint32_t *slots,

@@ -211,6 +211,12 @@ void nk_image_pins_spare(const struct nk_image *image, struct bits *taken) {
     }
 }
 
+/* The file has become shorter; no pin has a slot beyond its end. */
+void nk_image_pins_trim(struct nk_image *image, uint64_t slot_count) {
+    for (unsigned i = 0; i < image->pins.count; i++)
+        bits_trim(&image->pins.pins[i].used, slot_count);
+}
+
 /* Is this pin to stay? */
 static bool stays(const struct pins *pins, const struct pin *pin) {
     return !pin->released && strcmp(pin->entry.name, pins->unpin) != 0;

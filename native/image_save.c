@@ -20,7 +20,9 @@
  * which parts of it are not on disk yet, in logical order. */
 struct plan {
     struct generation next;
-    uint64_t *live; /* bit per page: in use */
+    struct bits taken; /* slots that must keep their contents */
+    uint64_t end;      /* no slot from here on is wanted; see plan_shrink */
+    uint64_t *live;    /* bit per page: in use */
     uint32_t *pages;
     uint64_t page_writes;
     struct bits table_bits;
@@ -35,6 +37,7 @@ struct plan {
 
 static void plan_free(struct plan *plan) {
     generation_free(&plan->next);
+    free(plan->taken.words);
     free(plan->live);
     free(plan->pages);
     free(plan->table_bits.words);
@@ -95,9 +98,38 @@ static void plan_moves(const struct plan *plan, uint64_t *writes, uint64_t words
     free(runs);
 }
 
+/* How long a file should be that keeps [used] slots: with room for a save and for
+ * extents to be found. Shorter than it is only where much more lies idle. */
+static uint64_t good_length(uint64_t used, uint64_t slot_count) {
+    uint64_t length = used + used / 4 + GROWTH_SLOTS;
+    return slot_count > used + used / 2 + 2 * GROWTH_SLOTS ? length : slot_count;
+}
+
+/* Where the file is much longer than what it keeps, slots beyond its good length
+ * are left: nothing new goes there, and what lies there is written again in the
+ * front, the hindmost first, at most as many slots as the save writes anyway. */
+static void plan_shrink(struct plan *plan, const struct nk_image *image,
+                        uint64_t *writes, uint64_t words) {
+    const struct generation *base = &image->base;
+    uint64_t want = 64, left, from = base->used.count;
+    for (uint64_t w = 0; w < words; w++)
+        want += (uint64_t)__builtin_popcountll(writes[w]);
+    plan->end = good_length(bits_total(&plan->taken) + 2 * want, image->slot_count);
+    for (left = want; from > plan->end && left > 0; from--)
+        left -= bits_test(&base->used, from - 1);
+    for (uint64_t page = 0; page < plan->next.page_count; page++) {
+        if (plan->next.slots[page] >= from && plan->next.slots[page] > 0)
+            writes[page / 64] |= plan->live[page / 64] & 1ull << page % 64;
+    }
+    for (uint64_t t = 0; t < plan->next.table_count; t++) {
+        if (plan->next.tables[t].slot >= from) bits_set(&plan->table_bits, t);
+    }
+}
+
 /* Which pages are written, which tables have new entries. */
-static void plan_pages(struct plan *plan, const struct generation *base,
+static void plan_pages(struct plan *plan, const struct nk_image *image,
                        const struct nk_freeze *freeze) {
+    const struct generation *base = &image->base;
     uint64_t words = (freeze->page_count + 63) / 64, count = 0;
     uint64_t *writes = zeroed(words, sizeof *writes);
     bool changes = freeze->page_count != base->page_count;
@@ -117,7 +149,10 @@ static void plan_pages(struct plan *plan, const struct generation *base,
             }
         }
     }
-    if (changes) plan_moves(plan, writes, words);
+    if (changes) {
+        plan_moves(plan, writes, words);
+        plan_shrink(plan, image, writes, words);
+    }
     for (uint64_t w = 0; w < words; w++) {
         count += (uint64_t)__builtin_popcountll(writes[w]);
     }
@@ -168,7 +203,6 @@ static void plan_make(struct plan *plan, const struct nk_image *image,
                       const struct nk_freeze *freeze, uint64_t event) {
     const struct generation *base = &image->base;
     struct generation *next = &plan->next;
-    memset(plan, 0, sizeof *plan);
     generation_size(next, freeze->page_count);
     next->number = image->newest + 1;
     next->event = event;
@@ -187,7 +221,7 @@ static void plan_make(struct plan *plan, const struct nk_image *image,
                directories * sizeof *next->directories);
     }
     plan_live(plan, freeze);
-    plan_pages(plan, base, freeze);
+    plan_pages(plan, image, freeze);
     plan_tables(plan, base);
     plan->pins = zeroed(1, sizeof *plan->pins);
     plan->pin_writes = nk_image_pins_plan(image, plan->pins);
@@ -301,9 +335,10 @@ static bool grow_file(struct nk_image *image, uint64_t slots, char message[256])
 
 /* Choose slots for everything in [plan]: long free extents first, then a
  * larger file while it is not twice what it holds, then any free slot, then
- * a larger file all the same. */
-static nk_status allocate(struct nk_image *image, struct plan *plan, struct bits *taken,
+ * a larger file all the same. A file that is to become shorter has room. */
+static nk_status allocate(struct nk_image *image, struct plan *plan,
                           char message[256]) {
+    struct bits *taken = &plan->taken, front = *taken;
     uint64_t want = plan_size(plan);
     uint64_t holds = plan->next.page_count + plan->next.table_count;
     uint64_t growth = want > GROWTH_SLOTS ? want : GROWTH_SLOTS;
@@ -312,6 +347,13 @@ static nk_status allocate(struct nk_image *image, struct plan *plan, struct bits
     if (image->slot_count < RING_COUNT &&
         !grow_file(image, RING_COUNT - image->slot_count, message)) {
         return NK_IO;
+    }
+    if (plan->end != 0 && plan->end < front.count) {
+        front.count = plan->end;
+        if (take_extents(&front, EXTENT_SLOTS_MIN, plan->slots, want) == want ||
+            take_extents(&front, 1, plan->slots, want) == want) {
+            return NK_OK;
+        }
     }
     if (take_extents(taken, EXTENT_SLOTS_MIN, plan->slots, want) == want) return NK_OK;
     if (image->slot_count + want <= 2 * holds + GROWTH_SLOTS &&
@@ -630,20 +672,39 @@ static void adopt(struct nk_image *image, struct plan *plan) {
     mark_used(image, &image->base);
 }
 
+/* Give back what lies idle at the file's end. The superblocks that may be needed are
+ * durable by now; those before them decay, as ever. A mapping of this process
+ * holds all behind it: the system takes private copies away with the file's pages
+ * that they were made of, written to or not. */
+static void shorten(struct nk_image *image, const struct nk_freeze *freeze) {
+    struct bits taken = slots_taken(image, freeze);
+    uint64_t count = good_length(bits_total(&taken), image->slot_count);
+    uint64_t end = image->slot_count;
+    if (count < image->mapped_end) count = image->mapped_end;
+    while (end > count && !bits_test(&taken, end - 1))
+        end--;
+    free(taken.words);
+    if (end == image->slot_count) return;
+    if (ftruncate(image->fd, (off_t)(end * SLOT_SIZE)) != 0) return;
+    image->slot_count = end;
+    bits_trim(&image->base.used, end);
+    bits_trim(&image->previous.used, end);
+    nk_image_pins_trim(image, end);
+}
+
 static nk_status do_save(struct nk_save *save) {
     struct nk_image *image = save->image;
     struct nk_freeze *freeze = save->freeze;
     struct nk_image_info *info = &save->info;
     struct super super;
     struct plan plan;
-    struct bits taken;
     if (nk_image_verify_wait(image, info->message) == NK_VERIFY_BAD) return NK_BAD;
     find_previous(image);
     nk_image_pins_find(image);
+    memset(&plan, 0, sizeof plan);
+    plan.taken = slots_taken(image, freeze);
     plan_make(&plan, image, freeze, save->event);
-    taken = slots_taken(image, freeze);
-    nk_status status = allocate(image, &plan, &taken, info->message);
-    free(taken.words);
+    nk_status status = allocate(image, &plan, info->message);
     if (status == NK_OK) {
         status = write_plan(image, freeze, &plan, &save->identity, save->mug, &super,
                             info->message);
@@ -652,6 +713,7 @@ static nk_status do_save(struct nk_save *save) {
     if (status == NK_OK) {
         adopt(image, &plan);
         nk_image_pins_saved(image, plan.pins, &super);
+        shorten(image, freeze);
         info->good = 1;
         info->generation = image->base.number;
         info->event = save->event;
