@@ -79,6 +79,9 @@ def _serf_options(args: argparse.Namespace) -> tuple[str, ...]:
         options.append("--jet-check")
     if args.no_jets:
         options.append("--no-jets")
+    for name, size in (("home", args.home_size), ("nursery", args.nursery_size)):
+        if size is not None:
+            options += [f"--{name}-size", str(size)]
     return tuple(options)
 
 
@@ -636,8 +639,23 @@ def _add_jet_options(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_run_options(command: argparse.ArgumentParser) -> None:
+def _add_serf_options(command: argparse.ArgumentParser) -> None:
     _add_jet_options(command)
+    for name, default, what in (
+        ("home", "16G", "the ship's state"),
+        ("nursery", "2G", "one event"),
+    ):
+        command.add_argument(
+            f"--{name}-size",
+            type=values.size,
+            metavar="SIZE",
+            help=f"memory for {what}, at most (default {default}); only what is used "
+            "is taken",
+        )
+
+
+def _add_run_options(command: argparse.ArgumentParser) -> None:
+    _add_serf_options(command)
     command.add_argument(
         "--headless",
         action="store_true",
@@ -774,7 +792,7 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
     command.add_argument(
         "--until", type=values.positive, metavar="N", help="stop after event N"
     )
-    _add_jet_options(command)
+    _add_serf_options(command)
 
     command = add_for_pier("status", _status, "tell how a ship is, live or at rest")
     add_timeout(command, _TIMEOUT_S)

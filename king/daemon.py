@@ -68,7 +68,7 @@ from king.report import Recovery, keep_repro, write_beside
 from king.reserve import Reserve
 from king.router import ORDER, Channel, Injector, Router
 from king.spine import LogWriter, Spine, World
-from king.status import Rate, pipeline_status, split_gauges
+from king.status import Growth, Rate, pipeline_status, split_gauges
 from proto import fast
 from proto.cord import cord, da_from_unix, path_text, ship_text, uv_text
 from proto.message import Gauge, Gauged, Pack, Packed, Saved, Slog
@@ -157,6 +157,7 @@ class _Ship:
         self.http_port = 0
         self.snapshot_event = 0
         self.rate = Rate()
+        self.growth = Growth()
         self.began = 0  # the event at which this run began
         self.memory: dict[str, int] = {}
         self.jets: dict[str, dict[str, int]] = {}
@@ -545,6 +546,7 @@ class _Ship:
     def _released(self, event: int) -> None:
         self.mark.set(self.router.watermark(event))
         self.rate.add(event, self.began)
+        self.growth.add(self.spine.bytes_logged)
 
     def _drained(self) -> None:
         self.mark.set(self.router.watermark(self.spine.pipeline.released))
@@ -989,6 +991,7 @@ class _Ship:
             "memory": self.memory,
             "jets": self.jets,
             **pipeline_status(pipeline, self.rate),
+            "log_growth": self.growth.status(self.spine.bytes_logged),
             "disk": {
                 "free_bytes": free_bytes(self.layout.log_dir),
                 "low_water_bytes": self.options.limits.disk_low_water_bytes,

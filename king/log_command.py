@@ -21,6 +21,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from king import values
 from king.costs import EVENTS_MAX
 from king.errors import TreadleError
 from king.log_text import render_job
@@ -69,16 +70,18 @@ def add_commands(parts: Any) -> None:
 
     part = add("list", _list, "list events, oldest first")
     _add_range(part)
-    part.add_argument("--tail", type=_count, metavar="N", help="the last N of these")
+    part.add_argument(
+        "--tail", type=values.positive, metavar="N", help="the last N of these"
+    )
     _add_filter(part)
     part = add("show", _show, "show one event: when, what, and its job as text")
-    part.add_argument("event", type=_count, metavar="EVENT")
+    part.add_argument("event", type=values.positive, metavar="EVENT")
     part.add_argument(
         "--jam", metavar="FILE", help="write the job's jam to FILE (-: stdout)"
     )
     part.add_argument(
         "--text",
-        type=_count,
+        type=values.positive,
         default=TEXT_MAX,
         metavar="N",
         help=f"letters of the job to show (default {TEXT_MAX})",
@@ -90,13 +93,17 @@ def add_commands(parts: Any) -> None:
         "--sort", choices=("bytes", "events", "time", "pages"), default="bytes"
     )
     part.add_argument(
-        "--limit", type=_count, default=20, metavar="N", help="rows (default 20)"
+        "--limit",
+        type=values.positive,
+        default=20,
+        metavar="N",
+        help="rows (default 20)",
     )
     _add_filter(part)
     part = add("follow", _follow, "print events as they become durable, until ^C")
     part.add_argument(
         "--tail",
-        type=int,
+        type=values.count,
         default=10,
         metavar="N",
         help="begin with the last N (default 10)",
@@ -115,9 +122,9 @@ def add_commands(parts: Any) -> None:
 
 def _add_range(part: argparse.ArgumentParser) -> None:
     part.add_argument(
-        "--first", type=_count, default=1, metavar="N", help="from event N on"
+        "--first", type=values.positive, default=1, metavar="N", help="from event N on"
     )
-    part.add_argument("--last", type=_count, metavar="N", help="up to event N")
+    part.add_argument("--last", type=values.positive, metavar="N", help="up to event N")
 
 
 def _add_filter(part: argparse.ArgumentParser) -> None:
@@ -140,21 +147,19 @@ def _add_filter(part: argparse.ArgumentParser) -> None:
         )
 
 
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError(text)
-    return value
-
-
 def _moment(text: str) -> float:
     """Unix seconds."""
-    match = re.fullmatch(r"(\d{1,6})([smhd])", text)
-    if match is not None:
-        ago = timedelta(**{_UNITS[match[2]]: int(match[1])})
-        return (datetime.now(UTC) - ago).timestamp()
-    when = datetime.fromisoformat(text)
-    return when.replace(tzinfo=when.tzinfo or UTC).timestamp()
+    try:
+        match = re.fullmatch(r"(\d{1,6})([smhd])", text)
+        if match is not None:
+            ago = timedelta(**{_UNITS[match[2]]: int(match[1])})
+            return (datetime.now(UTC) - ago).timestamp()
+        when = datetime.fromisoformat(text)
+        return when.replace(tzinfo=when.tzinfo or UTC).timestamp()
+    except (ValueError, OverflowError) as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no time such as 2026-11-22T10:30, or 2h"
+        ) from error
 
 
 def _filter(args: argparse.Namespace) -> Filter:

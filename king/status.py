@@ -1,7 +1,8 @@
 """Status is a value: one structure for the CLI, the socket and the page.
 
 Owns: counters of this run that nobody else keeps.
-Limits: the rate is over the last WINDOW_S seconds, sampled at releases.
+Limits: the rate is over the last WINDOW_S seconds, the growth of the log over a
+    day at most, both sampled at releases.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from typing import Any
 
 from king.pipeline import Pipeline
 
-__all__ = ["Rate", "pipeline_status", "split_gauges"]
+__all__ = ["Growth", "Rate", "pipeline_status", "split_gauges"]
 
 WINDOW_S = 10.0
+DAY_S = 86_400.0
+GROWTH_STEP_S = 600.0
 GAUGES_MAX = 20_000
 GAUGE_NAME_MAX = 400
 
@@ -49,6 +52,28 @@ class Rate:
             return 0.0
         began, count = recent[0]
         return (self._count - count) / max(now - began, 0.25)
+
+
+class Growth:
+    """How the log has grown lately: bytes of jobs, over a day at most."""
+
+    def __init__(self) -> None:
+        self._samples: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
+
+    def add(self, size: int) -> None:
+        """So many bytes were logged in this run by now."""
+        now = time.monotonic()
+        if now - self._samples[-1][0] >= GROWTH_STEP_S:
+            self._samples.append((now, size))
+            while now - self._samples[1][0] > DAY_S:
+                self._samples.popleft()
+
+    def status(self, size: int) -> dict[str, Any]:
+        """`bytes_per_day`: at this pace; `seconds`: over which it was seen."""
+        began, before = self._samples[0]
+        seconds = max(time.monotonic() - began, 1.0)
+        per_day = round((size - before) * DAY_S / seconds)
+        return {"bytes_per_day": per_day, "seconds": round(seconds)}
 
 
 def split_gauges(

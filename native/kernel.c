@@ -150,7 +150,7 @@ static void arm(struct nk_serf *serf, uint64_t deadline_ms) {
 /* --- room ------------------------------------------------------------------- */
 
 static void watch_room(struct nk_serf *serf, struct nk_headroom *room, const char *what,
-                       uint64_t used, uint64_t most) {
+                       const char *advice, uint64_t used, uint64_t most) {
     static const uint32_t levels[] = {70, 85, 95};
     uint32_t level = 0;
     room->percent = most == 0 ? 0 : (uint32_t)(used * 100 / most);
@@ -160,8 +160,9 @@ static void watch_room(struct nk_serf *serf, struct nk_headroom *room, const cha
     if (level > room->warned) {
         room->warned = level;
         snprintf(serf->notice, sizeof serf->notice,
-                 "serf: %s is %u %% full (%llu of %llu MiB)", what, room->percent,
-                 (unsigned long long)(used >> 20), (unsigned long long)(most >> 20));
+                 "serf: %s is %u %% full (%llu of %llu MiB): %s", what, room->percent,
+                 (unsigned long long)(used >> 20), (unsigned long long)(most >> 20),
+                 advice);
     } else if (room->percent + 5 <= room->warned) {
         /* Fallen: what was warned of may be warned of again. */
         room->warned = 0;
@@ -176,8 +177,10 @@ static void watch_nursery(struct nk_serf *serf) {
     const struct nk_arena *arena = &serf->machine.arena;
     uint64_t bytes = nk_nursery_peak(arena) * 8;
     if (bytes > serf->nursery_peak) serf->nursery_peak = bytes;
-    watch_room(serf, &serf->nursery_room, "the nursery", bytes,
-               nk_nursery_room_max(arena) * 8);
+    watch_room(serf, &serf->nursery_room, "the nursery",
+               "an event that needs more fails, and changes nothing; start with a "
+               "larger --nursery-size if it should not",
+               bytes, nk_nursery_room_max(arena) * 8);
 }
 
 /* Home's pages in use. Garbage is no reason to warn: as long as there may be
@@ -196,8 +199,10 @@ static void watch_home(struct nk_serf *serf) {
         nk_collect_begin(home);
         return;
     }
-    watch_room(serf, &serf->home_room, "home", used * NK_PAGE_SIZE,
-               (home->page_max + 1) * (uint64_t)NK_PAGE_SIZE);
+    watch_room(serf, &serf->home_room, "home",
+               "beyond it events fail, and change nothing; let the ship forget "
+               "something, or start it with a larger --home-size",
+               used * NK_PAGE_SIZE, (home->page_max + 1) * (uint64_t)NK_PAGE_SIZE);
 }
 
 /* End whatever ran: the nursery is empty afterwards. */

@@ -17,7 +17,7 @@ from king.lord import Death
 from king.pipeline import Lane, Poke
 from king.replay import Progress, show_progress
 from king.report import Recovery, keep_repro, write_beside
-from king.status import Rate
+from king.status import Growth, Rate
 from proto.message import Jam
 
 
@@ -138,6 +138,22 @@ def test_the_rate_counts_this_run() -> None:
     rate.add(150, 100)
     assert rate.total == 50
     assert rate.per_second() > 0
+
+
+def test_growth_is_that_of_the_last_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("king.status.time.monotonic", lambda: now)
+    growth = Growth()
+    now = 3600.0
+    growth.add(1000)
+    assert growth.status(1000) == {"bytes_per_day": 24_000, "seconds": 3600}
+    # Two days later nothing is known but what came since.
+    for hour in range(2, 50):
+        now = 3600.0 * hour
+        growth.add(1000 + hour)
+    seen = growth.status(1000 + 49)
+    assert 24 <= seen["bytes_per_day"] <= 25
+    assert seen["seconds"] <= 86_400 + 3600
 
 
 class Tty(io.StringIO):
