@@ -6,8 +6,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import lmdb
 import pytest
 
+from king.errors import LogFailed
 from king.log import chain
 from king.log.chain import (
     NO_LINK,
@@ -19,7 +21,7 @@ from king.log.chain import (
     read_chain,
 )
 from king.log.epoch import Log, create_log, open_log
-from king.log.store import MemoryLog, Meta
+from king.log.store import LmdbStore, MemoryLog, Meta
 from proto.message import Jam, Row
 from tests.support.golden import unpack
 
@@ -281,3 +283,18 @@ def test_a_chain_that_cannot_be_written_stops_no_commit(
     first, second = (found_in(epoch.chain_path) for epoch in log.epochs)
     assert (first.last, second.base) == (40, first.link)
     assert not check(first, rows(1, 40)).faults
+
+
+def test_what_was_not_committed_is_not_chained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = new_log(tmp_path / "log")
+
+    def fail(*_: object) -> None:
+        raise lmdb.DiskError("Input/output error")
+
+    monkeypatch.setattr(LmdbStore, "_put", fail)
+    with pytest.raises(LogFailed):
+        log.append(6, rows(6, 40))
+    log.close()
+    assert found_in(log.epochs[0].chain_path).last == 5
