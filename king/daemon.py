@@ -257,6 +257,7 @@ class _Ship:
         pier, report = self.pier, self.recovery
         await self.thread.run(pier.log.settle)
         log = pier.log
+        report.notes += [note for note in log.notes if note not in report.notes]
         if self.notes is not None:
             self.notes(Action.KING_START, log.last)
         self.mark = ReleasedMark(self.layout.urb / "released", pier.identity)

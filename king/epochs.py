@@ -52,7 +52,7 @@ def check_start(epoch: Epoch, ship: bytes, identity: bytes) -> str:
         found = inspect_image(image_of(epoch))
     except TreadleError as error:
         return f"the state of epoch {epoch.path.name}: {error.message}"
-    fault = str(found["fault"]) or "" if found["good"] else "nothing in it is usable"
+    fault = str(found["fault"] or ("" if found["good"] else "nothing is usable"))
     for name, value in (
         ("event", known.event),
         ("mug", known.mug),

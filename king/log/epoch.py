@@ -29,6 +29,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import lmdb
+
 from king.disk import explain_disk, sync_directory, write_durably
 from king.errors import TreadleError
 from king.log.chain import CHAIN_FILE, NO_LINK, Chain, create_chain, read_chain
@@ -441,6 +443,10 @@ class Log:
         self._end_chain()
         self._parts += ((epoch, store),)
         self._begin_chain()
+        try:
+            live.retire()
+        except (lmdb.Error, TreadleError) as error:
+            raise store.fail(error, "rolling") from error
         return last
 
     def take_oldest(self) -> None:

@@ -768,6 +768,23 @@ class LmdbStore:
     def size_bytes(self) -> int:
         return (self.path / "data.mdb").stat().st_size
 
+    def retire(self) -> None:
+        """From here on this one is read only: give back its address space.
+
+        :raises TreadleError: it is closed then
+        """
+        assert self._events is not None
+        with self._busy, self._gate.alone():
+            self._env.close()
+            self._closed = True
+            self._env = _open_environment(
+                self.path, read_only=True, lock=False, map_size=self.size_bytes()
+            )
+            self._events = self._open_database(_EVENTS)
+            self._meta_database = self._open_database(_META)
+            self.read_only = True
+            self._closed = False
+
     def close(self) -> None:
         with self._busy, self._gate.alone():
             self._closed = True

@@ -189,6 +189,19 @@ def test_a_roll_that_cannot_have_its_name_changes_nothing(
     log.close()
 
 
+def test_old_epochs_give_their_address_space_back(tmp_path: Path) -> None:
+    """A map of 1 TiB each would end after a hundred rolls."""
+    log = new_log(tmp_path / "log")
+    for number in range(6, 9):
+        roll(log)
+        log.append(number, rows(number, number))
+    sizes = [store.map_size for store in log.stores]
+    assert max(sizes[:-1]) < 1 << 20
+    assert sizes[-1] == MAP_SIZE
+    assert log.read(5) == rows(5, 5)
+    log.close()
+
+
 # --- chop ---------------------------------------------------------------------
 
 
