@@ -4,6 +4,7 @@
 
 #include "check.h"
 #include "home.h"
+#include "mug.h" /* before our names, which it would shadow */
 
 static struct nk_arena arena;
 static struct nk_home home;
