@@ -133,7 +133,7 @@ def _add_filter(part: argparse.ArgumentParser) -> None:
     part.add_argument("--driver", metavar="NAME", help="of this driver: http, term")
     part.add_argument(
         "--min-bytes",
-        type=int,
+        type=values.count,
         default=0,
         metavar="N",
         help="of N bytes at least",

@@ -13,7 +13,15 @@ from argparse import ArgumentTypeError
 from collections.abc import Callable
 from typing import TypeVar
 
-__all__ = ["address", "count", "days", "port", "positive", "seconds", "size"]
+__all__ = [
+    "address",
+    "count",
+    "days",
+    "port",
+    "positive",
+    "seconds",
+    "size",
+]
 
 T = TypeVar("T")
 _COUNT_MAX = 1 << 60
@@ -22,7 +30,7 @@ _DAYS_MAX = 1e6
 
 
 def _or_else(what: str) -> Callable[[Callable[[str], T]], Callable[[str], T]]:
-    """What a word is not, where the function raises ValueError."""
+    """What to say that a word is not, where the function raises ValueError."""
 
     def decorate(read: Callable[[str], T]) -> Callable[[str], T]:
         @functools.wraps(read)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from king import values
 from king.errors import EXIT_FAULT, TreadleError
 from king.lab.blocks import BlockRecord, is_block_record
 from king.lab.ledger import Ledger
@@ -55,28 +56,28 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     )
     part.add_argument(
         "--states",
-        type=int,
+        type=values.count,
         default=_STATES,
         metavar="N",
         help=f"states that power cuts leave, judged in one process (default {_STATES})",
     )
     part.add_argument(
         "--pairs",
-        type=int,
+        type=values.count,
         default=_PAIRS,
         metavar="N",
         help=f"of these states: start a whole ship on so many (default {_PAIRS})",
     )
     part.add_argument(
         "--points",
-        type=int,
+        type=values.count,
         default=_POINTS,
         metavar="N",
         help=f"kills and errors at calls of a whole ship (default {_POINTS})",
     )
     part.add_argument(
         "--kills",
-        type=int,
+        type=values.count,
         default=_KILLS,
         metavar="N",
         help="kill the king so often, start it again, and cut the power then "
@@ -84,28 +85,28 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     )
     part.add_argument(
         "--damage",
-        type=int,
+        type=values.count,
         default=_DAMAGE,
         metavar="N",
         help=f"damage the files of so many copies (default {_DAMAGE})",
     )
     part.add_argument(
         "--lies",
-        type=int,
+        type=values.count,
         default=_LIES,
         metavar="N",
         help=f"let the serf lie so often (default {_LIES})",
     )
     part.add_argument(
         "--cuts",
-        type=int,
+        type=values.count,
         default=0,
         metavar="N",
         help="shut real filesystems down so often, as root, with loop devices",
     )
     part.add_argument(
         "--blocks",
-        type=int,
+        type=values.count,
         default=0,
         metavar="N",
         help="judge so many disks that a power cut leaves of ext4 and of XFS, as "
@@ -114,11 +115,15 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     part.add_argument(
         "--first", action="store_true", help="stop at the first thing found"
     )
-    part.add_argument("--state", type=int, metavar="K", help="this state alone")
+    part.add_argument(
+        "--state", type=values.count, metavar="K", help="this state alone"
+    )
     part.add_argument(
         "--pair", action="store_true", help="with --state: start a whole ship on it"
     )
-    part.add_argument("--point", type=int, metavar="K", help="this point alone")
+    part.add_argument(
+        "--point", type=values.count, metavar="K", help="this point alone"
+    )
     part.add_argument(
         "--record", type=Path, metavar="DIR", help="take states of a kept record"
     )

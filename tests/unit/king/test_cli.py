@@ -156,6 +156,23 @@ def test_a_bad_value_is_named_in_words(
     assert "_" not in told.splitlines()[-2], "no name of ours"
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["log", "list", "P", "--since", "blah"], "--since: 'blah' is no time such as"),
+        (["log", "show", "P", "x"], "EVENT: 'x' is no number from 1 on"),
+        (["log", "list", "P", "--min-bytes", "-1"], "'-1' is no number from 0 on"),
+        (["chop", "P", "--keep", "x"], "--keep: 'x' is no number from 0 on"),
+        (["lab", "run", "steady", "--states", "-5"], "'-5' is no number from 0 on"),
+    ],
+)
+def test_a_bad_word_is_named(
+    words: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*words) == 2
+    assert says in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["zod-", "~zodd", "nope", "~", ""])
 def test_bad_ship_names_are_refused(
     tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
