@@ -157,6 +157,7 @@ def _replay(args: argparse.Namespace) -> int:
             until=args.until,
             json=args.json,
             serf_options=_serf_options(args),
+            record=_record(),
         )
     )
 

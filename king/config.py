@@ -112,6 +112,7 @@ class ReplayOptions:
     json: bool = False
     limits: Limits = field(default_factory=Limits)
     serf_options: tuple[str, ...] = ()
+    record: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,7 @@ class Lord:
         self.on_slog: Callable[[Slog], None] = _ignore
         self.on_line: Callable[[str], None] = _ignore
         self.on_dead: Callable[[], None] = _nothing
+        self.is_full: Callable[[], bool] = _never
         self.dead = trio.Event()
         self.death: Death | None = None
         self.last_event = 0  # what people know of its progress, for the report
@@ -92,6 +93,7 @@ class Lord:
         self._reader = PleaReader()
         self._out: deque[memoryview] = deque()
         self._can_write = trio.Event()
+        self._read_on: trio.Event | None = None  # while nobody listens to it
         self._errors_ended = trio.Event()
         self._blocked = False
         self._stderr: deque[str] = deque(maxlen=STDERR_LINES)
@@ -195,6 +197,7 @@ class Lord:
         """SIGKILL; always safe. `why` is the cause of death, if it is the first."""
         if self._why is None:
             self._why = why
+        self.read_on()
         self.signal(signal.SIGKILL)
 
     async def stop(
@@ -204,6 +207,7 @@ class Lord:
         if self._why is None:
             self.send([Exit(code)])
             self._why = "was told to leave"
+            self.read_on()
         with trio.CancelScope(shield=True):
             with trio.move_on_after(exit_s):
                 await self.dead.wait()
@@ -214,6 +218,17 @@ class Lord:
             if not self.dead.is_set():
                 self.signal(signal.SIGKILL)
                 await self.dead.wait()
+
+    def read_on(self) -> None:
+        """Whoever said `is_full` may have room again."""
+        if self._read_on is not None and not (self.is_full() and self._why is None):
+            self._read_on.set()
+            self._read_on = None
+
+    @property
+    def is_unheard(self) -> bool:
+        """What it says stays in the pipe for now, for want of room here."""
+        return self._read_on is not None
 
     # --- its tasks ------------------------------------------------------------
 
@@ -261,6 +276,9 @@ class Lord:
             except ProtoError as error:
                 self.kill(f"it spoke nonsense: {error}")
                 return
+            if self.is_full() and self._why is None:
+                self._read_on = trio.Event()
+                await self._read_on.wait()
             heard += len(data)
             if heard >= READ_SIZE:
                 await trio.lowlevel.checkpoint()
@@ -373,6 +391,10 @@ def _ignore(_: object) -> None:
 
 def _nothing() -> None:
     pass
+
+
+def _never() -> bool:
+    return False
 
 
 def _frames(writs: Sequence[Writ]) -> Iterable[bytes]:

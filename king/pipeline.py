@@ -38,11 +38,15 @@ __all__ = [
     "Pipeline",
     "Poke",
     "Recorder",
+    "effect_size",
     "head_time",
 ]
 
 TICK = 1 << 48
 """The least step between two stamps: 2^-16 second."""
+
+EFFECT_SIZE = 256
+"""Of an effect without its data: some objects, wire and tag."""
 
 Recorder = Callable[[Action, int, int], None]
 """Is told each step of the protocol; see proto.record."""
@@ -59,7 +63,8 @@ class Limits:
     lane: what one driver may have outstanding from offer to release;
     flight: what the serf may hold unanswered (hides the pipe's latency, and
     bounds what is sent again when it dies); batch: what one commit may hold;
-    effects: what one event may say.
+    effects: how many one event may have; effect_bytes: what all unreleased
+    ones may weigh before the serf is not listened to for a while.
     """
 
     lane_events: int = 2_048
@@ -69,6 +74,7 @@ class Limits:
     batch_events: int = 4_096
     batch_bytes: int = 32 << 20
     effects: int = 100_000
+    effect_bytes: int = 64 << 20
     deadline_ms: int = 600_000
 
 
@@ -116,6 +122,7 @@ class Poke:
         "size",
         "ticket",
         "time",
+        "weight",
     )
 
     def __init__(
@@ -130,6 +137,7 @@ class Poke:
         self.ovum = ovum
         self.done = done
         self.size = len(ovum.jam)
+        self.weight = 0  # of its effects, from answer to release
         self.deaths = 0
         self.request = 0
         self.time = 0
@@ -209,6 +217,7 @@ class Pipeline:
         self.held = 0  # by those who need a wall: nothing new is sent
         self.flight: deque[Poke | Ask] = deque()
         self.flight_bytes = 0
+        self.effect_bytes = 0  # of all that is not released
         self.saving: Ask | None = None  # answered when it is done, out of turn
         self.answers: deque[Poke | Ask] = deque()
         self._stamp = stamp
@@ -285,6 +294,12 @@ class Pipeline:
         return not (
             self.queued or self.flight or self._again or self.answers or self.asks
         )
+
+    @property
+    def is_full(self) -> bool:
+        """Enough effects wait for the disk: hear no more of the serf until some
+        are released. That needs nothing of the serf, so nobody waits in a ring."""
+        return self.effect_bytes > self.limits.effect_bytes
 
     @property
     def at_wall(self) -> bool:
@@ -446,6 +461,10 @@ class Pipeline:
         poke.nanoseconds = plea.nanoseconds
         poke.pages = plea.pages
         poke.effects = plea.effects
+        if plea.effects:
+            poke.weight = sum(effect_size(effect) for effect in plea.effects)
+            poke.lane.bytes += poke.weight
+            self.effect_bytes += poke.weight
         poke.outcome = Fact(event, plea.mug, job is not None)
         self._fresh.append(poke)
         self.answers.append(poke)
@@ -546,7 +565,8 @@ class Pipeline:
     def _repay(self, poke: Poke) -> None:
         lane = poke.lane
         lane.events -= 1
-        lane.bytes -= poke.size
+        lane.bytes -= poke.size + poke.weight
+        self.effect_bytes -= poke.weight
         if lane.on_room is not None:
             lane.on_room()
 
@@ -692,6 +712,11 @@ class Pipeline:
                 entry.reply = why
             entry.event = self.committed
         self._fresh.clear()
+
+
+def effect_size(effect: Effect) -> int:
+    """Bytes that it holds here, about."""
+    return EFFECT_SIZE + len(effect.data)
 
 
 def _words(entry: Poke | Ask) -> str:

@@ -30,6 +30,7 @@ from king.config import ReplayOptions
 from king.disk import explain_disk, sync_directory
 from king.epochs import start_from_epochs, take_start
 from king.errors import EXIT_FAULT, TreadleError
+from king.lab.recorder import make_file, open_notes
 from king.log.rehearsal import NEWEST_ROWS, check_readable
 from king.log.start import read_start
 from king.log_thread import LogThread
@@ -51,6 +52,7 @@ from proto.message import (
     Stuck,
     Writ,
 )
+from proto.record import Action
 
 __all__ = [
     "Progress",
@@ -462,7 +464,13 @@ async def replay_pier(options: ReplayOptions) -> int:
         jets: dict[str, dict[str, int]] = {}
         try:
             done, ended = await play_through(
-                pier, path, until, shown, options.serf_options, jets.update
+                pier,
+                path,
+                until,
+                shown,
+                options.serf_options,
+                jets.update,
+                record=options.record,
             )
             if options.from_scratch and done.event == done.snapshot == last:
                 path.replace(image)
@@ -542,9 +550,10 @@ async def play_through(
     serf_options: tuple[str, ...] = (),
     on_jets: Callable[[dict[str, dict[str, int]]], None] | None = None,
     then: Callable[[Lord], Awaitable[None]] | None = None,
+    record: Path | None = None,
 ) -> tuple[Replayed, bool]:
     """Serf, replay, snapshot, serf's end. Interrupted, it saves where it is. `then`
-    is for the serf that has caught up.
+    is for the serf that has caught up. `record`: where both take their notes.
 
     Returns what was done, and whether it got to `until`.
     """
@@ -578,6 +587,9 @@ async def play_through(
 
     async def start_one(verify: bool) -> Lord:
         given = replace(spec, verify=verify, handshake_s=handshake_s(image))
+        if record is not None:
+            noted = ("--record", str(make_file(record, "serf")))
+            given = replace(given, options=(*serf_options, *noted))
         lord = await Lord.start(nursery, given, on_line=_print_line)
         lords.append(lord)
         return lord
@@ -613,6 +625,9 @@ async def play_through(
         # What is visible in the log may not be durable yet: no snapshot may
         # be ahead of it.
         await thread.run(lambda: _sync_log(pier))
+        if record is not None:
+            note = open_notes(make_file(record, "king"))
+            note(Action.KING_START, pier.log.last)
         async with trio.open_nursery() as nursery:
             await nursery.start(signals)
             lord, done = await raise_serf(

@@ -4,8 +4,8 @@ Owns: the drivers' effect channels, their injectors, the table of routes.
 Invariants: `hand` never waits and never raises; routes are asked in the fixed
     order of specification 6.0, the first that takes an effect ends the search.
     An effect that nobody takes is logged and lost.
-Limits: a channel with more than LAG_MAX effects unhandled lags: its lane
-    admits nothing until it is drained.
+Limits: a channel with more than LAG_MAX effects or LAG_BYTES unhandled lags:
+    its lane admits nothing until half of that is drained.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import trio
 
 from king.event import Effect, Outcome, Ovum
-from king.pipeline import Lane, Pipeline
+from king.pipeline import Lane, Pipeline, effect_size
 
 __all__ = ["ORDER", "Channel", "Injector", "Route", "Router"]
 
@@ -38,6 +38,7 @@ ORDER = (
 """Priority of events and of effects (specification 6.0)."""
 
 LAG_MAX = 4_096
+LAG_BYTES = 32 << 20
 
 
 class Channel:
@@ -45,6 +46,7 @@ class Channel:
 
     def __init__(self, lane: Lane | None = None) -> None:
         self._items: deque[tuple[int, Effect]] = deque()
+        self._bytes = 0
         self._task: trio.lowlevel.Task | None = None
         self._closed = False
         self._lane = lane
@@ -56,10 +58,13 @@ class Channel:
         if self._closed:
             return
         self._items.append((event, effect))
+        self._bytes += effect_size(effect)
         if self._task is not None:
             trio.lowlevel.reschedule(self._task)
             self._task = None
-        elif self._lane is not None and len(self._items) > LAG_MAX:
+        elif self._lane is not None and (
+            len(self._items) > LAG_MAX or self._bytes > LAG_BYTES
+        ):
             self._lane.lagging = True
 
     @property
@@ -100,8 +105,14 @@ class Channel:
             await trio.lowlevel.wait_task_rescheduled(abort)
         item = self._items.popleft()
         self._at = item[0]
+        self._bytes -= effect_size(item[1])
         lane = self._lane
-        if lane is not None and lane.lagging and len(self._items) <= LAG_MAX // 2:
+        if (
+            lane is not None
+            and lane.lagging
+            and len(self._items) <= LAG_MAX // 2
+            and self._bytes <= LAG_BYTES // 2
+        ):
             lane.lagging = False
             if lane.on_room is not None:
                 lane.on_room()

@@ -332,6 +332,7 @@ class Spine:
         lord.last_event = event
         lord.receive = self._on_pleas
         lord.on_dead = _nothing
+        lord.is_full = lambda: self.pipeline.is_full
         self._send()
 
     async def run(self) -> None:
@@ -522,6 +523,8 @@ class Spine:
     def _release(self) -> None:
         if self.pipeline.release(self._world.hand):
             self._world.released(self.pipeline.released)
+            if self.lord is not None:
+                self.lord.read_on()
         if self.pipeline.save_is_due:
             self._send()  # what was released last was all that stood before it
         self._progress.set()
@@ -551,6 +554,9 @@ class Spine:
         """The serf keeps deadlines by itself; we are its backstop."""
         head, lord = self._head, self.lord
         if head is None or lord is None:
+            return
+        if lord.is_unheard:  # perhaps it has answered long since
+            self._head_since = trio.current_time()
             return
         default = self.pipeline.limits.deadline_ms
         limit = head.ovum.deadline_ms if type(head) is Poke else None

@@ -211,7 +211,9 @@ class Hand:
         notes: Noted | None = None,
         serf: Sequence[str] = (),
         told: Told | None = None,
+        record: Path | None = None,
     ) -> None:
+        """`notes`: what people are told; `record`: what king and serf do."""
         self.pier = pier
         self.layout = Layout(pier)
         self.told = told or Told()
@@ -227,6 +229,7 @@ class Hand:
         self._trace = trace
         self._serf = tuple(serf)
         self._notes = notes
+        self._record = record
         self._runs = 0
         self._words: list[Run] = []
         self._port = 0
@@ -245,6 +248,7 @@ class Hand:
             self._folder / f"{stem}.err",
             trace=self._trace,
             serf=self._serf,
+            variables={"TREADLE_RECORD": str(self._record)} if self._record else None,
         )
         self._words.append(self.run)
         return self.run

@@ -505,7 +505,8 @@ class Judge:
         if s.serf == "replay":
             at = len(s.arena)
             _need(number in (0, at), f"saved event {number} at event {at}")
-            if number:
+            # (A replay from scratch saves beside what was saved before.)
+            if number >= len(s.snap):
                 self._do(Action.SAVE_IN_REPLAY)
             return
         _need(request in self._saves, f"request {request} is no save")

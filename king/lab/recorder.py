@@ -62,7 +62,7 @@ def _content(path: Path) -> bytes:
     """What was written: not the hole behind it."""
     parts: list[bytes] = []
     with open(path, "rb") as file:
-        while part := file.read(1 << 20):
+        while part := file.read(1 << 16):
             parts.append(part)
             if not any(part[-64:]):
                 break

@@ -31,6 +31,8 @@ from pathlib import Path
 from king.errors import TreadleError
 from king.lab.judge import AWAY, Judge, Promise, Verdict, copy_pier
 from king.lab.pair import Hand, Hang, Over, Stable, Told
+from king.lab.protocol import judge as judge_notes
+from king.lab.recorder import read_recording
 from king.lab.scenario import Scenario
 from king.lab.states import Disk, Tree
 from king.lab.witness import KING, NO_FAULT, SERF, Call, Do, Fault, Kind, Notes, Trace
@@ -325,6 +327,7 @@ class Siege:
         exists = not scenario.fresh
         self._told = Told(snapshot_event=int(exists), booted=exists)
         self._rows: tuple[bytes, ...] = ()
+        self._life = 0  # of its pier, if each blow has a fresh one
 
     def run(self, faults: Sequence[Fault]) -> list[Blow]:
         """Strike them in turn, then recover in peace. Stops at the first fault
@@ -347,6 +350,7 @@ class Siege:
         if self.scenario.fresh and pier.exists():
             shutil.rmtree(pier)
             self._told, self._rows = Told(), ()
+            self._life += 1
         hand = Hand(
             self.lab.stable,
             pier,
@@ -355,6 +359,7 @@ class Siege:
             trace=trace,
             serf=self._serf,
             told=self._told,
+            record=self._record(folder),
         )
         trace.plan(fault)
         with _attended(hand, trace, fault):
@@ -369,6 +374,7 @@ class Siege:
         blow.struck = trace.hits > 0
         blow.exits, blow.live_s, blow.words = hand.exits, hand.live_s, hand.words
         self._check_manners(blow)
+        self._check_record(blow, folder)
         if not blow.faults:
             blow.verdict = self._judge(pier, folder)
             blow.faults += blow.verdict.faults
@@ -384,6 +390,18 @@ class Siege:
                 blow.faults.append(f"the king died of {signal.Signals(-code).name}")
             if code > 0 and "treadle: " not in blow.words:
                 blow.faults.append(f"the king ended with {code} and no word")
+
+    def _record(self, folder: Path) -> Path | None:
+        """Where king and serf note what they do; not one that lies to the other."""
+        return None if self._serf else folder / f"notes{self._life}"
+
+    def _check_record(self, blow: Blow, folder: Path) -> None:
+        """What was noted is a run of the model."""
+        record = self._record(folder)
+        if record is not None:
+            why = judge_notes(read_recording(record))
+            if why is not None:
+                blow.faults.append(f"no run of proto/model: {why}")
 
     def _judge(self, pier: Path, folder: Path) -> Verdict:
         """Of a copy: a judge starts what it judges."""
@@ -422,7 +440,14 @@ class Siege:
 
     def _recover(self, pier: Path, folder: Path, blow: Blow) -> None:
         """A calm start; `treadle check`; a start that recovers nothing."""
-        hand = Hand(self.lab.stable, pier, folder, pill=self.lab.pill, told=self._told)
+        hand = Hand(
+            self.lab.stable,
+            pier,
+            folder,
+            pill=self.lab.pill,
+            told=self._told,
+            record=self._record(folder),
+        )
         try:
             if not pier.exists():
                 hand.boot()
@@ -436,6 +461,7 @@ class Siege:
             blow.faults.append(f"it does not recover: {error}: {hand.words[-1500:]}")
         finally:
             hand.close()
+        self._check_record(blow, folder)
         if blow.faults:
             return
         blow.live_s += hand.live_s

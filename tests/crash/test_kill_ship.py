@@ -17,6 +17,9 @@ from pathlib import Path
 
 import pytest
 
+from king.lab.recorder import read_recording
+from proto.record import Action
+from tests.support.recorded import check_recording, recording_of
 from tests.support.ship import Ship, boot, request, treadle
 
 ROUNDS = int(os.environ.get("TREADLE_KILL_ROUNDS", "9"))
@@ -79,7 +82,9 @@ def check_all(ship: Ship, keys: list[str]) -> None:
 
 
 @pytest.mark.slow
-def test_no_acknowledged_put_is_lost(tmp_path: Path) -> None:
+def test_no_acknowledged_put_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seed = int(os.environ.get("TREADLE_SEED", str(random.randrange(1 << 32))))
     print(f"TREADLE_SEED={seed}")
     dice = random.Random(seed)
@@ -103,8 +108,12 @@ def test_no_acknowledged_put_is_lost(tmp_path: Path) -> None:
     assert keys, "nothing was acknowledged at all"
     check = treadle("check", str(pier), "--json")
     assert check.returncode == 0, check.stdout
+    monkeypatch.setenv("TREADLE_RECORD", str(recording_of(pier)))
     again = treadle("replay", str(pier), "--from-scratch", "--json")
     assert again.returncode == 0, again.stderr
+    check_recording(pier)
+    serf = read_recording(recording_of(pier))[-1]
+    assert serf.action is Action.DO_SAVE, "the replay noted nothing"
 
 
 @pytest.mark.slow

@@ -104,6 +104,7 @@ async def test_the_king_does_not_grow_with_its_events(tmp_path: Path) -> None:
             "facts": {},
             "slow_facts": {},
             "urth": rig.told.append,
+            "care": None,
         }
         async with trio.open_nursery() as nursery:
             nursery.start_soon(take)

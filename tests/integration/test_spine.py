@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from pathlib import Path
 
 import pytest
 import trio
 
 from king.errors import PeekFailed, TreadleError
-from king.event import Fact, Failure, Refused
+from king.event import Fact, Failure, Outcome, Refused
 from king.log.store import MemoryLog, Meta
 from king.pipeline import Ask, Limits
 from proto.jam import cue, jam
-from proto.message import Gauge, Gauged
+from proto.message import Gauge, Gauged, Row
 from proto.record import Action
 from tests.support.fake_serf import step
 from tests.support.live_rig import Rig, open_rig, ovum
@@ -323,6 +324,73 @@ async def test_a_failed_commit_stops_the_ship(tmp_path: Path) -> None:
         assert isinstance(await rig.inject(ovum("c")), Refused)
         with pytest.raises(TreadleError):
             await rig.spine.peek(jam(1))
+
+
+async def test_effects_that_wait_for_the_disk_are_bounded(tmp_path: Path) -> None:
+    """A commit hangs, and events say a megabyte each: beyond the limit the serf
+    is not listened to, and nothing is lost by it."""
+    count, limit = 60, 8 << 20
+    disk = threading.Event()
+    async with open_rig(tmp_path, limits=Limits(effect_bytes=limit)) as rig:
+        pipeline = rig.spine.pipeline
+        append = rig.spine._log._append
+
+        def slow(first: int, rows: list[Row]) -> None:
+            disk.wait(60)
+            append(first, rows)
+
+        rig.spine._log._append = slow
+        most, done = 0, 0
+
+        def told(outcome: Outcome) -> None:
+            nonlocal done
+            assert isinstance(outcome, Fact)
+            done += 1
+
+        for _ in range(count):
+            await rig.inject.submit(ovum("loud"), told)
+        with trio.move_on_after(5):
+            while not pipeline.is_full:
+                await trio.sleep(0.01)
+        lord = rig.spine.lord
+        assert lord is not None
+        assert lord.is_unheard
+        for _ in range(50):
+            await trio.sleep(0.01)
+            most = max(most, pipeline.effect_bytes)
+        assert limit < most < limit + (3 << 20)
+        assert not done
+        disk.set()
+        with trio.fail_after(60):
+            while done < count:
+                await trio.sleep(0.01)
+        assert [event for event, _ in rig.effects] == [*range(1, count + 1)]
+        assert pipeline.effect_bytes == 0
+        assert pipeline.lanes[0].bytes == 0
+    check_log(rig)
+
+
+async def test_a_serf_that_is_not_listened_to_can_be_killed(tmp_path: Path) -> None:
+    """The commit fails that it waits for."""
+    disk = threading.Event()
+    async with open_rig(tmp_path, limits=Limits(effect_bytes=1 << 20)) as rig:
+
+        def fails(first: int, rows: list[Row]) -> None:
+            disk.wait(60)
+            raise TreadleError("log-failed", "the disk is on fire")
+
+        rig.spine._log._append = fails
+        for _ in range(20):
+            await rig.inject.submit(ovum("loud"))
+        while not rig.spine.pipeline.is_full:
+            await trio.sleep(0.01)
+        lord = rig.spine.lord
+        assert lord is not None
+        disk.set()
+        with trio.fail_after(30):
+            await rig.spine.failed.wait()
+            await lord.dead.wait()
+        assert not rig.effects
 
 
 async def test_low_disk_refuses_and_resumes(tmp_path: Path) -> None:

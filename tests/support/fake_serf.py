@@ -67,6 +67,8 @@ from proto.message import (
 from proto.noun import Cell
 
 NULL = jam(0)
+LOUD = jam(1 << (8 << 20))
+"""A megabyte."""
 
 
 def step(mug: int, job: bytes) -> int:
@@ -131,8 +133,11 @@ class Serf:
                 self.out.append(Packed(request, 0, 0))
                 return
         self.event, self.mug = self.event + 1, mug & 0x7FFFFFFF
-        effect = Effect((b"fake",), b"echo", jam(event))
+        data = LOUD if tag == "loud" else jam(event)
+        effect = Effect((b"fake",), b"echo", data)
         self.out.append(Done(request, event, mug, (effect,), job))
+        if tag == "loud":
+            self.flush()
 
     def tag(self, job: bytes) -> str:
         noun = cue(job)
