@@ -580,10 +580,11 @@ class SimChild:
             return await self._bail(writ.request, "fail")
         self._note(Action.FREEZE, writ.request, self._event)
         # Beside all that comes: the state of this moment.
-        self._nursery.start_soon(self._end_save, writ, self._mug)
+        self._nursery.start_soon(self._end_save, writ, self._mug, self._liar)
         return None
 
-    async def _end_save(self, writ: Save, mug: int) -> None:
+    async def _end_save(self, writ: Save, mug: int, lied: bool) -> None:
+        """`lied`: when it froze; what it says later does not spoil that."""
         machine = self._machine
         await self._spend(machine.plan.disk_s)
         if machine.strikes("save-dies-before"):
@@ -594,7 +595,8 @@ class SimChild:
             self.end(-9)
             return
         async with self._busy:
-            self._note(Action.DO_SAVE, writ.request, writ.event)
+            if not lied:
+                machine.note_serf(Action.DO_SAVE, writ.request, writ.event)
             number = len(machine.images)
             await self._say(Saved(writ.request, writ.event, mug, number, 1, 1, 1))
 
