@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from king.check import module_command
-from king.lab.cuts import FILESYSTEMS, why_not
+from king.lab.cuts import FILESYSTEMS, run, unmount, why_not
 from king.lab.judge import Promise
 from king.lab.pair import Hand
 from king.lab.scenario import Scenario
@@ -76,10 +76,6 @@ def why_no_blocks(kind: str) -> str:
     return ""
 
 
-def _run(*words: str) -> None:
-    subprocess.run(words, check=True, capture_output=True)
-
-
 @contextlib.contextmanager
 def _mounted(kind: str, disk: Path, mount: Path) -> Iterator[Path]:
     """A filesystem in a file.
@@ -87,26 +83,16 @@ def _mounted(kind: str, disk: Path, mount: Path) -> Iterator[Path]:
     :raises CalledProcessError: it cannot be mounted.
     """
     options = "loop,nouuid" if kind == "xfs" else "loop"
-    _run("mount", "-t", kind, "-o", options, str(disk), str(mount))
+    run("mount", "-t", kind, "-o", options, str(disk), str(mount))
     try:
         yield mount
     finally:
-        _unmount(mount)
-
-
-def _unmount(mount: Path) -> None:
-    """A process that was killed may hold it for a moment."""
-    for _ in range(500):
-        done = subprocess.run(["umount", str(mount)], capture_output=True, check=False)
-        if not done.returncode:
-            return
-        time.sleep(0.02)
-    done.check_returncode()
+        unmount(mount)
 
 
 def _copy(source: Path, target: Path) -> None:
     """Holes stay holes, and zeros become some."""
-    _run("cp", "--sparse=always", str(source), str(target))
+    run("cp", "--sparse=always", str(source), str(target))
 
 
 # --- recording --------------------------------------------------------------------
@@ -137,7 +123,7 @@ def record(lab: Lab, scenario: Scenario, kind: str, keep: Path) -> None:
         fuse.mkdir()
         with image.open("wb") as file:
             file.truncate(_SIZES[kind])
-        _run(FILESYSTEMS[kind][0], "-q", *_OPTIONS[kind], str(image))
+        run(FILESYSTEMS[kind][0], "-q", *_OPTIONS[kind], str(image))
         with _mounted(kind, image, mount):
             if not scenario.fresh:
                 shutil.copytree(lab.base(), mount / PIER)
@@ -174,7 +160,7 @@ def _served(image: Path, log: Path, mount: Path) -> Iterator[Path]:
         yield mount / "disk"
     finally:
         if os.path.ismount(mount):
-            _unmount(mount)
+            unmount(mount)
         process.wait()
 
 

@@ -27,7 +27,7 @@ from king.pier import check_is_pier, who_locks
 __all__ = ["add_commands", "run"]
 
 _STATES, _PAIRS, _POINTS, _KILLS, _DAMAGE, _LIES = 400, 4, 40, 1, 40, 4
-_CUTS, _BLOCKS = 1, 200
+_CUTS, _BLOCKS = 10, 200
 
 
 def add_commands(parser: argparse.ArgumentParser) -> None:

@@ -21,13 +21,14 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from king.lab.judge import Promise
-from king.lab.pair import Hand, Hang, Over
+from king.lab.pair import Hand, Hang, Over, Told
 from king.lab.trial import Lab
 
-__all__ = ["FILESYSTEMS", "cut_power", "why_not"]
+__all__ = ["FILESYSTEMS", "cut_power", "run", "unmount", "why_not"]
 
 FILESYSTEMS = {
     "ext4": ("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0"),
@@ -36,7 +37,7 @@ FILESYSTEMS = {
 _SIZE = 384 << 20  # XFS takes no less than 300 MiB
 _SHUTDOWN = 0x8004587D
 _NO_LOG_FLUSH = (2).to_bytes(4, "little")
-_LOAD_S = 1.2
+_LOAD_S = 0.8
 
 
 def why_not(kind: str) -> str:
@@ -53,7 +54,7 @@ def why_not(kind: str) -> str:
     return ""
 
 
-def _run(*words: str) -> None:
+def run(*words: str) -> None:
     subprocess.run(words, check=True, capture_output=True)
 
 
@@ -64,15 +65,15 @@ def _disk(folder: Path, kind: str) -> Iterator[Path]:
     mount.mkdir()
     with file.open("wb") as disk:
         disk.truncate(_SIZE)
-    _run(*FILESYSTEMS[kind], str(file))
-    _run("mount", "-o", "loop", str(file), str(mount))
+    run(*FILESYSTEMS[kind], str(file))
+    run("mount", "-o", "loop", str(file), str(mount))
     try:
         yield mount
     finally:
-        _unmount(mount)
+        unmount(mount)
 
 
-def _unmount(mount: Path) -> None:
+def unmount(mount: Path) -> None:
     """Not lazily: the next mount must not meet the one before. The dead may
     take a moment to let go.
 
@@ -80,11 +81,11 @@ def _unmount(mount: Path) -> None:
     """
     for _ in range(200):
         try:
-            _run("umount", str(mount))
+            run("umount", str(mount))
             return
         except subprocess.CalledProcessError:
             time.sleep(0.05)
-    _run("umount", str(mount))
+    run("umount", str(mount))
 
 
 def _shut_down(mount: Path) -> None:
@@ -95,44 +96,75 @@ def _shut_down(mount: Path) -> None:
         os.close(descriptor)
 
 
-def cut_power(lab: Lab, kind: str, seed: int) -> list[str]:
-    """One cut under load; what broke. `why_not(kind)` is empty."""
+def cut_power(
+    lab: Lab, kind: str, seed: int, count: int = 1, *, deadline: float = 1e18
+) -> tuple[int, list[str]]:
+    """Cut after cut under load, of one disk: each start recovers from the cut
+    before. How many there were, and what broke. `why_not(kind)` is empty.
+
+    :raises subprocess.CalledProcessError: nothing can be mounted here.
+    """
     dice = random.Random(f"{kind}/{seed}")
     with lab.room() as folder, _disk(folder, kind) as mount:
         pier = mount / "pier"
         shutil.copytree(lab.base(), pier)
         os.sync()
-        hand = Hand(lab.stable, pier, folder, pill=lab.pill)
-        faults: list[str] = []
-        load = threading.Thread(target=_load, args=(hand, faults), daemon=True)
-        try:
-            hand.start("--snapshot-every", "0.05")
-            load.start()
-            time.sleep(dice.random() * _LOAD_S)
-            _shut_down(mount)
-            told = frozenset(hand.told.acknowledged)
-        finally:
-            hand.close()  # king and serf; the load sees them gone
-            if load.ident is not None:
-                load.join()
-        if faults:
-            return faults
-        _unmount(mount)
-        _run("mount", "-o", "loop", str(folder / "disk"), str(mount))
-        shutil.copytree(pier, folder / "copy", ignore=shutil.ignore_patterns("*.sock"))
-        promise = Promise(told, frozenset(hand.told.offered), snapshot_event=1)
-        faults += lab.judge.judge(folder / "copy", promise).faults
-        again = Hand(lab.stable, pier, folder, told=hand.told)
-        try:
-            again.start()
-            again.poke()
-            again.stop()
-            again.check()
-        except (Over, Hang) as error:
-            faults.append(f"it does not recover: {error}: {again.words[-800:]}")
-        finally:
-            again.close()
-        return faults
+        told = Told(snapshot_event=1, booted=True)
+        rows: tuple[bytes, ...] = ()
+        done = 0
+        while done < count and time.monotonic() < deadline:
+            hand = Hand(lab.stable, pier, folder, pill=lab.pill, told=told)
+            promise, faults = _cut(hand, mount, dice.random() * _LOAD_S)
+            done += 1
+            if faults:
+                return done, faults
+            unmount(mount)
+            run("mount", "-o", "loop", str(folder / "disk"), str(mount))
+            copy = folder / "copy"
+            shutil.copytree(pier, copy, ignore=shutil.ignore_patterns("*.sock"))
+            verdict = lab.judge.judge(copy, replace(promise, rows=rows))
+            shutil.rmtree(copy)
+            if verdict.faults:
+                return done, verdict.faults
+            rows = verdict.rows
+        hand = Hand(lab.stable, pier, folder, told=told)
+        return done, _recover(hand)
+
+
+def _cut(hand: Hand, mount: Path, seconds: float) -> tuple[Promise, list[str]]:
+    """A ship at work, and so long after its start no power."""
+    faults: list[str] = []
+    load = threading.Thread(target=_load, args=(hand, faults), daemon=True)
+    promise = Promise()
+    try:
+        hand.start("--snapshot-every", "0.05")
+        load.start()
+        time.sleep(seconds)
+        _shut_down(mount)
+        acknowledged = frozenset(hand.told.acknowledged)
+        promise = Promise(acknowledged, snapshot_event=1)
+    except (Over, Hang) as error:
+        faults.append(f"it does not recover: {error}: {hand.words[-800:]}")
+    finally:
+        hand.close()  # king and serf; the load sees them gone
+        if load.ident is not None:
+            load.join()
+    # (What was offered at the last moment is an offer, too.)
+    return replace(promise, offered=frozenset(hand.told.offered)), faults
+
+
+def _recover(hand: Hand) -> list[str]:
+    """A calm start, and all of it whole."""
+    try:
+        hand.start()
+        hand.poke()
+        hand.stop()
+        hand.check()
+    except (Over, Hang) as error:
+        return [f"it does not recover: {error}: {hand.words[-800:]}"]
+    finally:
+        hand.close()
+    return []
 
 
 def _load(hand: Hand, faults: list[str]) -> None:

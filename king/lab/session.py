@@ -309,24 +309,25 @@ class Session:
         return done
 
     def cut_power(self, count: int, *, deadline: float = 1e18) -> int:
-        """Shut real filesystems down, where this machine allows it."""
-        done = 0
+        """Shut real filesystems down so often, each, where this machine allows it."""
+        total = 0
         for kind in FILESYSTEMS:
             missing = why_not(kind)
             if count and missing:
                 self._tell(f"no power cuts of {kind} here: {missing}")
-            for number in range(0 if missing else count):
-                if time.monotonic() > deadline:
-                    break
-                try:
-                    faults = cut_power(self.lab, kind, self.seed * 1000 + number)
-                except subprocess.CalledProcessError:
-                    break  # a container that does not let us mount
-                done += 1
-                self.ledger.count(f"cuts:{kind}")
-                if faults:
-                    self._report(f"a power cut of {kind}", "--cuts 1", faults)
-        return done
+            if not count or missing or time.monotonic() > deadline:
+                continue
+            try:
+                done, faults = cut_power(
+                    self.lab, kind, self.seed, count, deadline=deadline
+                )
+            except subprocess.CalledProcessError:
+                continue  # a container that does not let us mount
+            total += done
+            self.ledger.count(f"cuts:{kind}", done)
+            if faults:
+                self._report(f"power cut {done} of {kind}", f"--cuts {done}", faults)
+        return total
 
     # --- block enumeration --------------------------------------------------------
 
