@@ -25,14 +25,13 @@ from typing import Any
 
 from king.disk import explain_disk, free_bytes, sync_directory
 from king.errors import TreadleError
-from king.log.epoch import Epoch, find_epochs
+from king.log.epoch import KEEP_MIN, Epoch, find_epochs
 from king.log.start import read_start
 from king.log_verify import verify_path
 from king.pier import Layout
 
 __all__ = ["archive", "plan"]
 
-KEEP_MIN = 2
 _BLOCK = 1 << 20
 _LEFT_OUT = {"lock.mdb"}
 
@@ -161,7 +160,9 @@ def _make_durably(directory: Path) -> None:
 
 def _files_of(path: Path) -> list[Path]:
     return sorted(
-        file for file in path.iterdir() if file.is_file() and file.name not in _LEFT_OUT
+        file
+        for file in path.iterdir()
+        if file.is_file() and file.name not in _LEFT_OUT and file.suffix != ".part"
     )
 
 

@@ -241,5 +241,5 @@ def roll_is_due(epoch: Epoch, last: int, size: int, limits: RollLimits) -> str:
     if limits.days:
         days = (time.time() - (epoch.path / "epoc.txt").stat().st_mtime) / 86_400
         if days >= limits.days:
-            return f"{name} is {days:.0f} days old"
+            return f"{name} is {int(days)} days old"
     return ""

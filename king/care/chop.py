@@ -18,12 +18,10 @@ from king.care.ground import Ground, Progress
 from king.disk import explain_disk
 from king.epochs import check_start
 from king.errors import TreadleError
-from king.log.epoch import Epoch, Log, sweep
+from king.log.epoch import KEEP_MIN, Epoch, Log, sweep
 from king.log.start import read_start
 
-__all__ = ["KEEP_MIN", "chop"]
-
-KEEP_MIN = 2
+__all__ = ["chop"]
 
 
 async def chop(

@@ -50,6 +50,7 @@ from proto.message import Row
 
 __all__ = [
     "EPOCH_VERSION",
+    "KEEP_MIN",
     "Epoch",
     "Log",
     "create_log",
@@ -62,6 +63,10 @@ __all__ = [
 
 EPOCH_VERSION = 2
 """`epoc.txt`: 1 has north.bin and south.bin, 2 has image.bin."""
+
+KEEP_MIN = 2
+"""So many of the newest epochs are never taken: if the state of one is rotten, a
+ship recovers from the other's."""
 
 _NEXT = "next"
 _CHOPPED = "chopped-"
@@ -452,7 +457,7 @@ class Log:
     def take_oldest(self) -> None:
         """See EventLog. The files of that epoch stay, under a name that `sweep`
         finds."""
-        assert len(self._parts) > 2, "the newest two epochs are never taken"
+        assert len(self._parts) > KEEP_MIN
         epoch, store = self._parts[0]
         aside = epoch.path.with_name(_CHOPPED + epoch.path.name)
         try:

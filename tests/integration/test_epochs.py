@@ -14,10 +14,15 @@ import lmdb
 import pytest
 
 from king.adopt import adopt
+from king.care.rest import carry_out
+from king.care.verbs import VERBS
 from king.config import RUNTIME
+from king.errors import TreadleError
+from king.groups import run_trio
 from king.log.chain import NO_LINK, read_chain
 from king.log.epoch import find_epochs, open_log
 from king.log.start import read_start
+from king.log_verify import verify_path
 from proto.noun import noun
 from tests.support.golden import expected, log_digest, unpack
 from tests.support.whole_ship import WholeShip, boot, treadle, wait_for
@@ -34,6 +39,12 @@ def ran(*words: object) -> dict[str, Any]:
     assert done.code == 0, done.err
     value: dict[str, Any] = done.json
     return value
+
+
+def care(pier: Path, name: str, **given: object) -> dict[str, Any]:
+    """A verb on a ship at rest, without a command line around it."""
+    verb = VERBS[name]
+    return run_trio(carry_out, pier, verb, verb.check(given), lambda _: None)
 
 
 def type_lines(ship: WholeShip, count: int) -> None:
@@ -83,14 +94,6 @@ def test_a_live_ship_rolls_between_its_events(tmp_path: Path) -> None:
         ship.check()
 
 
-def test_an_epoch_without_events_is_not_rolled(tmp_path: Path) -> None:
-    ship = boot(tmp_path / "zod")
-    assert ran("roll", ship.pier)["rolled"]
-    again = treadle("roll", ship.pier)
-    assert again.code == 0
-    assert "nothing to roll" in again.out
-
-
 @pytest.mark.parametrize("live", [False, True])
 def test_chop_leaves_two_epochs_that_recover(
     live: bool, many: Path, tmp_path: Path
@@ -132,19 +135,22 @@ def test_chop_refuses_what_recovery_needs(many: Path, tmp_path: Path) -> None:
         data[: 5 * 16384] + bytes([data[5 * 16384] ^ 1]) + data[5 * 16384 + 1 :],
     ):
         image.write_bytes(other)
-        refused = treadle("chop", ship.pier)
-        assert refused.fault == "chop-refused"
-        assert names[-2] in refused.err
+        with pytest.raises(TreadleError, match=names[-2]) as caught:
+            care(ship.pier, "chop")
+        assert caught.value.code == "chop-refused"
         assert epochs_of(ship.pier) == names
-    assert treadle("chop", ship.pier, "--keep", "1").fault == "usage"
+    with pytest.raises(TreadleError, match="2 epochs at least"):
+        care(ship.pier, "chop", keep=1)
 
 
 def test_epochs_of_vere_are_not_taken_for_ours(tmp_path: Path) -> None:
     """They keep no state that our serf could start from."""
     pier = unpack("epochs", tmp_path)
-    assert ran("roll", pier)["rolled"]
-    refused = treadle("chop", pier)
-    assert refused.fault == "chop-refused"
+    assert care(pier, "roll")["rolled"]
+    assert not care(pier, "roll")["rolled"]  # there is no event in it yet
+    with pytest.raises(TreadleError) as caught:
+        care(pier, "chop")
+    assert caught.value.code == "chop-refused"
     assert len(epochs_of(pier)) == 3
 
 
@@ -222,16 +228,6 @@ def test_a_ship_rolls_by_itself_and_says_why(tmp_path: Path) -> None:
         ship.check()
 
 
-@pytest.mark.parametrize("option", ["--roll-bytes=16k", "--roll-days=0.000001"])
-def test_size_and_age_end_an_epoch(option: str, tmp_path: Path) -> None:
-    with boot(tmp_path / "zod") as ship:
-        ship.start(option, "--snapshot-every", "0.2")
-        type_lines(ship, 2)
-        wait_for(lambda: ship.status()["rolls"]["last"], "a roll")
-        assert ship.stop() == 0
-        ship.check()
-
-
 def test_events_of_another_runtime_keep_an_epoch_of_their_own(tmp_path: Path) -> None:
     """A pier of Vere's goes on in a new epoch; what Vere made stays as it was."""
     pier = unpack("plain", tmp_path)
@@ -258,40 +254,16 @@ def test_events_of_another_runtime_keep_an_epoch_of_their_own(tmp_path: Path) ->
     log.close()
 
 
-def test_a_roll_without_room_is_refused_and_changes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from king import epochs
-
-    ship = boot(tmp_path / "zod")
-    monkeypatch.setattr(epochs, "free_bytes", lambda _: 1 << 20)
-    with pytest.raises(epochs.TreadleError) as caught:
-        epochs.check_room(ship.layout)
-    assert caught.value.code == "disk-full"
-
-
 def test_a_chopped_log_forgets_no_link(many: Path, tmp_path: Path) -> None:
     """The chain's link at an epoch's start is in its record, and durable."""
     ship = copy_of(many, tmp_path)
-    ran("chop", ship.pier)
+    care(ship.pier, "chop")
     for epoch in find_epochs(ship.layout.log_dir)[0]:
         start = read_start(epoch)
         chain = read_chain(epoch.chain_path)
         assert start is not None
         assert chain is not None
         assert start.chain == chain.base.hex() != NO_LINK.hex()
-
-
-def test_a_chopped_epoch_can_be_put_back(many: Path, tmp_path: Path) -> None:
-    ship = copy_of(many, tmp_path)
-    first = ship.layout.log_dir / "0i0"
-    shutil.copytree(first, tmp_path / "kept")
-    count = len(ship.log())
-    assert ran("chop", ship.pier, "--keep", "3")["removed"] == ["0i0"]
-    assert not first.exists()
-    shutil.copytree(tmp_path / "kept", first)
-    assert ran("replay", ship.pier, "--from-scratch")["replayed"] == count
-    ship.check()
 
 
 def test_a_roll_keeps_events_waiting_for_milliseconds_only(tmp_path: Path) -> None:
@@ -335,10 +307,7 @@ def test_what_is_archived_can_be_put_back_and_replayed(
         if live:
             assert ship.stop() == 0
         assert sorted(path.name for path in away.iterdir()) == names[:2]
-        verified = treadle("log", "verify", away / names[0])
-        assert verified.code == 0, verified.out
         assert epochs_of(ship.pier) == names[2:]
-        assert ran("archive", ship.pier, away)["archived"] == []
         for name in names[:2]:
             shutil.copytree(away / name, ship.layout.log_dir / name)
         assert ran("replay", ship.pier, "--from-scratch")["replayed"] >= count
@@ -395,28 +364,6 @@ def change_event(epoch: Path, event: int) -> None:
             transaction.put(event.to_bytes(8, "little"), bytes(value))
 
 
-@pytest.mark.parametrize("which", [0, 3])
-def test_check_and_verify_name_the_event_that_changed(
-    which: int, many: Path, tmp_path: Path
-) -> None:
-    """In a sealed epoch, and in the newest."""
-    ship = copy_of(many, tmp_path)
-    name = epochs_of(ship.pier)[which]
-    event = int(name[2:]) + 2
-    change_event(ship.layout.log_dir / name, event)
-    for words in (["check", ship.pier], ["log", "verify", ship.pier]):
-        found = treadle(*words)
-        assert found.code == 1
-        assert f"{name}: event {event}:" in found.out
-    found = treadle("log", "verify", ship.pier, "--first", event, "--json")
-    bad = [event for epoch in found.json["epochs"] for event in epoch["bad_events"]]
-    assert bad == [event]
-    turned = treadle("log", "verify", ship.pier, "--first", event, "--last", event - 1)
-    assert turned.fault == "usage"
-    beyond = treadle("log", "verify", ship.pier, "--first", "99999")
-    assert beyond.out.endswith("nothing to verify here\n")
-
-
 def test_a_command_takes_epochs(many: Path, tmp_path: Path) -> None:
     ship = copy_of(many, tmp_path)
     names = epochs_of(ship.pier)
@@ -429,3 +376,22 @@ def test_a_command_takes_epochs(many: Path, tmp_path: Path) -> None:
     found = ran("archive", ship.pier, "--cmd", words, "--keep", "3")
     assert found["removed"] == [names[0]]
     assert treadle("log", "verify", away / names[0]).code == 0
+
+
+def test_check_and_verify_name_the_events_that_changed(
+    many: Path, tmp_path: Path
+) -> None:
+    """In a sealed epoch, and in the newest."""
+    ship = copy_of(many, tmp_path)
+    names = epochs_of(ship.pier)
+    changed = [(name, int(name[2:]) + 2) for name in (names[0], names[3])]
+    for name, event in changed:
+        change_event(ship.layout.log_dir / name, event)
+    for words in (["check", ship.pier], ["log", "verify", ship.pier]):
+        found = treadle(*words)
+        assert found.code == 1
+        for name, event in changed:
+            assert f"{name}: event {event}:" in found.out
+    newest = verify_path(ship.layout.log_dir, first=changed[1][1])
+    bad = [event for epoch in newest["epochs"] for event in epoch["bad_events"]]
+    assert bad == [changed[1][1]]
