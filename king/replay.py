@@ -551,9 +551,12 @@ async def play_through(
     on_jets: Callable[[dict[str, dict[str, int]]], None] | None = None,
     then: Callable[[Lord], Awaitable[None]] | None = None,
     record: Path | None = None,
+    *,
+    verify: bool = False,
 ) -> tuple[Replayed, bool]:
-    """Serf, replay, snapshot, serf's end. Interrupted, it saves where it is. `then`
-    is for the serf that has caught up. `record`: where both take their notes.
+    """Serf (with --verify?), replay, snapshot, serf's end. Interrupted, it saves
+    where it is. `then` is for the serf that has caught up. `record`: where both
+    take their notes.
 
     Returns what was done, and whether it got to `until`.
     """
@@ -611,7 +614,7 @@ async def play_through(
         if lord.ripe.event > until:
             raise _too_late(lord.ripe.event, until, pier.log.first)
         await check_far_rows(pier, lord.ripe.event)
-        return await replay(
+        done = await replay(
             lord,
             pier.log,
             thread,
@@ -620,6 +623,14 @@ async def play_through(
             on_progress=on_progress,
             halt=halt.is_set,
         )
+        # A serf that dies of what it is asked here has met a rotten page.
+        if on_jets is not None:
+            plea = await ask(lord, _LAST_REQUEST, Gauge(_LAST_REQUEST), Gauged)
+            if isinstance(plea, Gauged):
+                on_jets(split_gauges(plea.values)[1])
+        if then is not None and done.event >= until:
+            await then(lord)
+        return done
 
     try:
         # What is visible in the log may not be durable yet: no snapshot may
@@ -631,14 +642,8 @@ async def play_through(
         async with trio.open_nursery() as nursery:
             await nursery.start(signals)
             lord, done = await raise_serf(
-                start, catch_up, tell=_print_line, halt=halt.is_set
+                start, catch_up, verify=verify, tell=_print_line, halt=halt.is_set
             )
-            if on_jets is not None:
-                plea = await ask(lord, _LAST_REQUEST, Gauge(_LAST_REQUEST), Gauged)
-                if isinstance(plea, Gauged):
-                    on_jets(split_gauges(plea.values)[1])
-            if then is not None and done.event >= until:
-                await then(lord)
             await lord.stop()
             nursery.cancel_scope.cancel()
     finally:

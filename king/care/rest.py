@@ -19,7 +19,7 @@ import trio
 
 from king.care.ground import Progress
 from king.care.verbs import Verb
-from king.check import image_info
+from king.check import inspect_image
 from king.errors import TreadleError
 from king.log.epoch import Log
 from king.log_thread import LogThread
@@ -59,11 +59,14 @@ class RestGround:
         return self._pier.identity
 
     async def save(self) -> int:
-        """See Ground. A serf replays what the image has not."""
+        """See Ground. A serf replays what the image has not, or has lost."""
         last = self._pier.log.last
-        if await trio.to_thread.run_sync(self._image_event) == last:
+        event, fault = await trio.to_thread.run_sync(self._look_at_image)
+        if fault:
+            self.note(f"{self.layout.image}: {fault}; computing the state again")
+        elif event == last:
             return last
-        if await self._play() != last:
+        if await self._play(verify=bool(fault)) != last:
             raise _not_saved()
         return last
 
@@ -80,7 +83,12 @@ class RestGround:
         await self._play(save_again)
         return last
 
-    async def _play(self, then: Callable[[Lord], Awaitable[None]] | None = None) -> int:
+    async def _play(
+        self,
+        then: Callable[[Lord], Awaitable[None]] | None = None,
+        *,
+        verify: bool = False,
+    ) -> int:
         """Replay what the image has not, and save; the event of the image."""
         done, ended = await play_through(
             self._pier,
@@ -88,6 +96,7 @@ class RestGround:
             self._pier.log.last,
             self._replaying,
             then=then,
+            verify=verify,
         )
         if not ended:
             raise KeyboardInterrupt
@@ -108,15 +117,16 @@ class RestGround:
     def note(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    def _image_event(self) -> int | None:
-        """Of the newest good generation; a serf verifies it before it is used."""
+    def _look_at_image(self) -> tuple[int | None, str]:
+        """The event of the newest generation, every page of which was read, and
+        what is wrong with it."""
         if not self.layout.image.exists():
-            return None
+            return None, ""
         try:
-            facts = image_info(self.layout.image)
-        except TreadleError:
-            return None
-        return int(facts["event"]) if facts["good"] else None
+            image = inspect_image(self.layout.image)
+        except TreadleError as error:
+            return None, error.message
+        return (int(image["event"]) if image["good"] else None), str(image["fault"])
 
     def _replaying(self, now: Replaying) -> None:
         note = now.note or "replaying"

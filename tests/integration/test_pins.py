@@ -41,7 +41,7 @@ def test_a_pin_lasts_over_saves_and_restarts(tmp_path: Path) -> None:
     assert treadle("check", str(pier)).returncode == 0
     # At rest: a serf catches up, saves, and lets it go.
     assert treadle("unpin", str(pier), "before").returncode == 0
-    assert treadle("pins", str(pier)).stdout == "nothing\n"
+    assert treadle("pins", str(pier)).stdout == "nothing is pinned\n"
     done = treadle("pin", str(pier), "after", "--json")
     assert json.loads(done.stdout) == {"name": "after", "event": rest["event"]}
     with Ship(pier):

@@ -63,8 +63,9 @@ def test_a_rotten_page_is_found_and_healed_at_a_start(
         ship.check()
 
 
-def test_a_rotten_page_does_not_stop_a_replay(tmp_path: Path) -> None:
-    with rotten_ship(tmp_path / "zod", tail=5) as ship:
+@pytest.mark.parametrize("tail", [0, 5])
+def test_a_rotten_page_does_not_stop_a_replay(tmp_path: Path, tail: int) -> None:
+    with rotten_ship(tmp_path / "zod", tail=tail) as ship:
         ran = treadle("replay", ship.pier)
         assert ran.code == 0, ran
         ship.check()
@@ -79,3 +80,20 @@ def test_a_large_image_has_the_time_to_be_verified(tmp_path: Path) -> None:
         file.truncate(16 << 30)
     slow_disk = 50 << 20
     assert handshake_s(image) > (16 << 30) / slow_disk
+
+
+@pytest.mark.parametrize("words", [("save",), ("snapshot", "COPY"), ("pin", "now")])
+def test_what_is_saved_at_rest_is_not_rotten(
+    words: tuple[str, ...], tmp_path: Path
+) -> None:
+    """The image has the last event already: that is no reason to believe it."""
+    with rotten_ship(tmp_path / "zod", tail=0) as ship:
+        verb, *more = words
+        more = [str(tmp_path / "copy") if word == "COPY" else word for word in more]
+        ran = treadle(verb, ship.pier, *more)
+        assert ran.code == 0, ran.err
+        assert "is damaged" in ran.err
+        assert treadle("check", ship.pier).code == 0
+        ship.start()
+        assert ship.http("GET", "/kv/old") == (200, b"x" * 100_000)
+        assert ship.stop() == 0
