@@ -325,7 +325,8 @@ class _Ship:
 
     def _tell_recovery(self, text: str) -> None:
         self.recovery.notes.append(text)
-        self.tell(text)
+        if self.state != "starting":  # else the report will
+            self.tell(text)
 
     async def _spawn_one(self, verify: bool) -> Lord:
         return await Lord.start(

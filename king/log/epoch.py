@@ -33,8 +33,16 @@ import lmdb
 
 from king.disk import explain_disk, sync_directory, write_durably
 from king.errors import TreadleError
-from king.log.chain import CHAIN_FILE, NO_LINK, Chain, create_chain, read_chain
+from king.log.chain import (
+    CHAIN_FILE,
+    NO_LINK,
+    STRETCH_ROWS,
+    Chain,
+    create_chain,
+    read_chain,
+)
 from king.log.rehearsal import rehearse
+from king.log.start import read_start
 from king.log.store import (
     BYTES_MAX,
     FORMAT,
@@ -353,13 +361,17 @@ class Log:
 
     def _begin_chain(self) -> None:
         """Go on with the chain, from its last good anchor. A log that has none
-        (Vere made it) is chained from its first event that is there."""
+        (Vere made it) is chained from its first event that is there. Where the
+        newest epoch's is lost, and the epochs before were chopped, the epoch's
+        record knows how it began."""
         parts = self._parts
         at = len(parts) - 1
         try:
             while at and read_chain(parts[at][0].chain_path) is None:
                 at -= 1
-            link = NO_LINK
+            kept = read_start(parts[at][0])
+            link = bytes.fromhex(kept.chain) if kept is not None else b""
+            link = link or NO_LINK
             for epoch, store in parts[at:]:
                 self._chain = self._open_chain(epoch, store, link)
                 if store is not self._live:
@@ -385,6 +397,11 @@ class Log:
                 "or an older file was put in its place",
             )
             found = found.until(store.last)
+        elif store.last - found.last > STRETCH_ROWS:
+            self.notes += (
+                f"the hash chain of {epoch.path.name} is whole up to event "
+                f"{found.last} only: it is made again from there",
+            )
         chain = Chain(epoch.chain_path, found)
         chain.catch_up(store.last, store.read)
         return chain

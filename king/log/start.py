@@ -9,11 +9,15 @@ Owns: the names and the format of these two. king/epochs.py makes them.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from king.disk import write_durably
-from king.log.epoch import Epoch
+
+if TYPE_CHECKING:
+    from king.log.epoch import Epoch
 
 __all__ = ["Start", "image_of", "read_start", "record_of", "write_start"]
 
@@ -60,8 +64,13 @@ def read_start(epoch: Epoch) -> Start | None:
         size = image_of(epoch).stat().st_size
     except (OSError, ValueError, TypeError):
         return None
-    whole = found.format == FORMAT and found.start == epoch.start
-    return found if whole and size == found.bytes else None
+    whole = (found.format, found.start, found.bytes) == (FORMAT, epoch.start, size)
+    return found if whole and _is_link(found.chain) else None
+
+
+def _is_link(text: object) -> bool:
+    """64 hex digits, or "" where nothing was chained."""
+    return isinstance(text, str) and re.fullmatch("([0-9a-f]{64})?", text) is not None
 
 
 def write_start(epoch: Epoch, start: Start) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from king.errors import LogFailed
 from king.log import chain
+from king.log import epoch as epochs
 from king.log.chain import (
     NO_LINK,
     Chain,
@@ -21,6 +22,7 @@ from king.log.chain import (
     read_chain,
 )
 from king.log.epoch import Log, create_log, open_log
+from king.log.start import Start, image_of, write_start
 from king.log.store import LmdbStore, MemoryLog, Meta
 from proto.message import Jam, Row
 from tests.support.golden import unpack
@@ -32,6 +34,7 @@ MAP_SIZE = 1 << 26
 @pytest.fixture(autouse=True)
 def short_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chain, "STRETCH_ROWS", 10)
+    monkeypatch.setattr(epochs, "STRETCH_ROWS", 10)
 
 
 def rows(first: int, last: int) -> list[Row]:
@@ -229,6 +232,45 @@ def test_a_chain_that_a_power_cut_took_is_made_again(tmp_path: Path, how: str) -
     log.close()
     assert found_in(path).base == before.base
     assert found_in(path).link == before.link
+
+
+def test_a_chain_that_lost_much_is_told(tmp_path: Path) -> None:
+    log = new_log(tmp_path / "log", 60)
+    log.close()
+    path = log.epochs[0].chain_path
+    before = found_in(path)
+    data = bytearray(path.read_bytes())
+    data[200] ^= 1
+    path.write_bytes(data)
+    log = open_log(tmp_path / "log", map_size=MAP_SIZE)
+    log.settle()
+    assert "made again" in log.notes[0]
+    log.close()
+    assert found_in(path) == before
+
+
+def test_the_record_of_an_epoch_knows_how_its_chain_began(tmp_path: Path) -> None:
+    """The epochs before are gone, and the chain is lost."""
+    log = new_log(tmp_path / "log")
+    for first in (6, 11):
+        roll(log)
+        log.append(first, rows(first, first + 4))
+    log.take_oldest()
+    log.close()
+    epoch = log.epochs[0]
+    before = found_in(epoch.chain_path)
+    for other in log.epochs:
+        link = found_in(other.chain_path).base.hex()
+        image_of(other).write_bytes(b"")
+        write_start(
+            other,
+            Start(other.start, other.start, "0", 0, "", "", "", link, "test", 0.0),
+        )
+        other.chain_path.unlink()
+    log = open_log(tmp_path / "log", map_size=MAP_SIZE)
+    log.settle()
+    log.close()
+    assert found_in(epoch.chain_path) == before
 
 
 def test_the_epochs_of_vere_are_chained_when_they_are_continued(
