@@ -179,10 +179,12 @@ def _copy_to(
         if target.exists():
             _compare(source, target, advance)
             _verified(target)
+            sync_directory(directory)
             return target
         part = directory / ".part" / source.name
         shutil.rmtree(part.parent, ignore_errors=True)
-        part.mkdir(parents=True)
+        part.parent.mkdir()
+        part.mkdir(mode=0o700)
         digests = {}
         done = 0
         for file in _files_of(source):
@@ -215,6 +217,11 @@ def _copy_to(
     return target
 
 
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
 def _digest_of(path: Path) -> bytes:
     """Of what the disk has: not of what the cache remembers, if that can be."""
     with path.open("rb") as file:
@@ -226,9 +233,11 @@ def _compare(source: Path, target: Path, advance: Callable[[int, str], None]) ->
     done = 0
     same = [f.name for f in _files_of(source)] == [f.name for f in _files_of(target)]
     for file in _files_of(source) if same else ():
+        _sync(target / file.name)
         same = same and _digest_of(file) == _digest_of(target / file.name)
         done += 2 * file.stat().st_size
         advance(done, f"comparing {source.name}")
+    sync_directory(target)
     if not same:
         raise TreadleError(
             "archive-exists",
