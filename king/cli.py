@@ -725,6 +725,34 @@ def _add_run_options(command: argparse.ArgumentParser) -> None:
     )
 
 
+class _Commands:
+    """The commands of a parser, as they all begin."""
+
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        self.parts = parser.add_subparsers(
+            dest="command", required=True, metavar="COMMAND"
+        )
+
+    def add(
+        self, name: str, function: Any, text: str, **more: Any
+    ) -> argparse.ArgumentParser:
+        command: argparse.ArgumentParser = self.parts.add_parser(
+            name, help=text, description=more.pop("description", text), **more
+        )
+        command.set_defaults(function=function)
+        command.add_argument("--json", action="store_true", help="answer in JSON")
+        return command
+
+    def add_for_pier(
+        self, name: str, function: Any, text: str, **more: Any
+    ) -> argparse.ArgumentParser:
+        command = self.add(name, function, text, **more)
+        command.add_argument(
+            "pier", type=Path, metavar="PIER", help="the ship's directory"
+        )
+        return command
+
+
 def _parser(chosen: str) -> argparse.ArgumentParser:
     """`chosen`: the command that stands first, if it is one."""
     parser = _Parser(
@@ -736,37 +764,21 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--version", action="version", version=f"treadle {runtime_version()}"
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = _Commands(parser)
+    _add_life(commands)
+    add_care_commands(commands.add_for_pier)
+    _add_upkeep(commands)
+    _add_log(commands, chosen)
+    _add_talk(commands)
+    _add_tools(commands)
+    _add_hoon(commands)
+    _add_reference(commands)
+    _add_lab(commands, chosen)
+    return parser
 
-    def add(
-        name: str, function: Any, text: str, **more: Any
-    ) -> argparse.ArgumentParser:
-        command: argparse.ArgumentParser = commands.add_parser(
-            name, help=text, description=more.pop("description", text), **more
-        )
-        command.set_defaults(function=function)
-        command.add_argument("--json", action="store_true", help="answer in JSON")
-        return command
 
-    def add_for_pier(
-        name: str, function: Any, text: str, **more: Any
-    ) -> argparse.ArgumentParser:
-        command = add(name, function, text, **more)
-        command.add_argument(
-            "pier", type=Path, metavar="PIER", help="the ship's directory"
-        )
-        return command
-
-    def add_timeout(command: argparse.ArgumentParser, default: float) -> None:
-        command.add_argument(
-            "--timeout",
-            type=values.seconds,
-            default=default,
-            metavar="SECONDS",
-            help=f"how long to wait for the ship (default {default:g})",
-        )
-
-    command = add_for_pier("boot", _boot, "make a new ship, and run it")
+def _add_life(commands: _Commands) -> None:
+    command = commands.add_for_pier("boot", _boot, "make a new ship, and run it")
     command.add_argument(
         "--fake", required=True, metavar="SHIP", help="its name, such as ~zod"
     )
@@ -781,10 +793,12 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
     )
     _add_run_options(command)
 
-    command = add_for_pier("run", _run, "start a ship, and keep it alive")
+    command = commands.add_for_pier("run", _run, "start a ship, and keep it alive")
     _add_run_options(command)
 
-    command = add_for_pier("replay", _replay, "compute a ship's state from its log")
+    command = commands.add_for_pier(
+        "replay", _replay, "compute a ship's state from its log"
+    )
     command.add_argument(
         "--from-scratch",
         action="store_true",
@@ -795,12 +809,14 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
     )
     _add_serf_options(command)
 
-    command = add_for_pier("status", _status, "tell how a ship is, live or at rest")
-    add_timeout(command, _TIMEOUT_S)
+    command = commands.add_for_pier(
+        "status", _status, "tell how a ship is, live or at rest"
+    )
+    _add_timeout(command, _TIMEOUT_S)
 
-    add_care_commands(add_for_pier)
 
-    add_for_pier(
+def _add_upkeep(commands: _Commands) -> None:
+    commands.add_for_pier(
         "adopt",
         _adopt,
         "make a copy of a ship the ship itself",
@@ -809,9 +825,11 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
         "copies write two histories, and other ships believe the first they hear.",
     )
 
-    add_for_pier("check", _check, "verify everything in a pier (exit 1: a fault)")
+    commands.add_for_pier(
+        "check", _check, "verify everything in a pier (exit 1: a fault)"
+    )
 
-    command = add_for_pier(
+    command = commands.add_for_pier(
         "archive",
         _archive,
         "bring old epochs of the log elsewhere, then remove them here",
@@ -831,16 +849,14 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
         help="how many of the newest stay (2 at least)",
     )
 
-    text = "look at a ship's events: list, show, top, follow, grep, verify"
-    command = commands.add_parser(
-        "log", help=text, description=f"{text} (treadle log PIER WHAT does it, too)."
+
+def _add_talk(commands: _Commands) -> None:
+    command = commands.add_for_pier(
+        "stop", _stop, "ask a ship to stop, and wait until it has"
     )
-    _add_log_commands(command, chosen)
+    _add_timeout(command, _STOP_TIMEOUT_S)
 
-    command = add_for_pier("stop", _stop, "ask a ship to stop, and wait until it has")
-    add_timeout(command, _STOP_TIMEOUT_S)
-
-    command = add_for_pier(
+    command = commands.add_for_pier(
         "peek",
         _peek,
         "read from a live ship's namespace",
@@ -854,9 +870,9 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
     command.add_argument(
         "--out", type=Path, metavar="FILE", help="write the value's jam to FILE"
     )
-    add_timeout(command, _TIMEOUT_S)
+    _add_timeout(command, _TIMEOUT_S)
 
-    command = add_for_pier(
+    command = commands.add_for_pier(
         "poke",
         _poke,
         "give a live ship an event",
@@ -872,13 +888,15 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
     command.add_argument(
         "--jam", metavar="FILE", help="the jam of the whole ovum instead (- is stdin)"
     )
-    add_timeout(command, _TIMEOUT_S)
+    _add_timeout(command, _TIMEOUT_S)
 
-    command = add("noun", _tool, "look at a jam: counts, depth, mug")
+
+def _add_tools(commands: _Commands) -> None:
+    command = commands.add("noun", _tool, "look at a jam: counts, depth, mug")
     command.add_argument(
         "file", metavar="FILE", help="a jam; - reads JSON lines with `jam` in hex"
     )
-    command = add("nock", _tool, "evaluate the jam of [subject formula]")
+    command = commands.add("nock", _tool, "evaluate the jam of [subject formula]")
     command.add_argument(
         "file", metavar="FILE", help="a jam; - reads JSON lines with `in` in hex"
     )
@@ -892,7 +910,12 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
         "--time", action="store_true", help="tell the seconds of the evaluation alone"
     )
     command.add_argument("--out", metavar="FILE", help="write the product's jam")
-    command = add("hoon", _hoon, "compile and run Hoon with a kernel's own compiler")
+
+
+def _add_hoon(commands: _Commands) -> None:
+    command = commands.add(
+        "hoon", _hoon, "compile and run Hoon with a kernel's own compiler"
+    )
     command.add_argument("text", metavar="TEXT", help="a text, or FILE.hoon")
     command.add_argument(
         "--kernel",
@@ -922,11 +945,16 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
         "--out", metavar="FILE", help="write the formula's jam; run nothing"
     )
     _add_probe_options(command)
-    command = add("explain", _explain, "say what an error code means, and what to do")
+
+
+def _add_reference(commands: _Commands) -> None:
+    command = commands.add(
+        "explain", _explain, "say what an error code means, and what to do"
+    )
     command.add_argument(
         "code", metavar="CODE", nargs="?", help="such as pier-locked; none: all"
     )
-    command = add("jets", _jets, "list the arms that the machine stands for")
+    command = commands.add("jets", _jets, "list the arms that the machine stands for")
     command.add_argument(
         "pier",
         type=Path,
@@ -934,8 +962,11 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
         nargs="?",
         help="a live ship: how often each was called there",
     )
-    add_timeout(command, _TIMEOUT_S)
-    command = commands.add_parser(
+    _add_timeout(command, _TIMEOUT_S)
+
+
+def _add_lab(commands: _Commands, chosen: str) -> None:
+    command = commands.parts.add_parser(
         "lab", help="crash a ship in every way, and see whether it recovers"
     )
     command.set_defaults(function=_lab)
@@ -943,16 +974,29 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
         from king.lab.command import add_commands as add_lab_commands
 
         add_lab_commands(command)
-    return parser
 
 
-def _add_log_commands(command: argparse.ArgumentParser, chosen: str) -> None:
-    commands = command.add_subparsers(dest="subcommand", required=True, metavar="WHAT")
+def _add_timeout(command: argparse.ArgumentParser, default: float) -> None:
+    command.add_argument(
+        "--timeout",
+        type=values.seconds,
+        default=default,
+        metavar="SECONDS",
+        help=f"how long to wait for the ship (default {default:g})",
+    )
+
+
+def _add_log(commands: _Commands, chosen: str) -> None:
+    text = "look at a ship's events: list, show, top, follow, grep, verify"
+    command = commands.parts.add_parser(
+        "log", help=text, description=f"{text} (treadle log PIER WHAT does it, too)."
+    )
+    parts = command.add_subparsers(dest="subcommand", required=True, metavar="WHAT")
     text = (
         "verify that every job is the one that was committed, by the log's hash "
         "chain and without computing anything (exit 1: a fault)"
     )
-    command = commands.add_parser("verify", help=text, description=text)
+    command = parts.add_parser("verify", help=text, description=text)
     command.set_defaults(function=_log_verify)
     command.add_argument("--json", action="store_true", help="answer in JSON")
     command.add_argument(
@@ -972,7 +1016,7 @@ def _add_log_commands(command: argparse.ArgumentParser, chosen: str) -> None:
     if chosen == "log":
         from king.log_command import add_commands
 
-        add_commands(commands)
+        add_commands(parts)
 
 
 def _in_order(words: list[str]) -> list[str]:
