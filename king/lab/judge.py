@@ -43,11 +43,23 @@ from proto.jam import cue, jam
 from proto.message import Jam, Row
 from proto.noun import Cell, Noun
 
-__all__ = ["AWAY", "Judge", "Promise", "Verdict", "copy_pier", "tokens_in"]
+__all__ = [
+    "AWAY",
+    "TAKEN",
+    "Judge",
+    "Promise",
+    "Verdict",
+    "copy_pier",
+    "tokens_in",
+]
 
 AWAY = "away"
 """Beside a pier, where a scenario archives its epochs: put back, they and those
 that are left must be the whole history."""
+
+TAKEN = "taken"
+"""Beside a pier, where a scenario takes a snapshot of it: if it is there at all, it
+is whole, and of the pier's history."""
 
 _ANSWER_S = 120.0
 _ROWS_KEPT = 1 << 16
@@ -71,6 +83,8 @@ class Promise:
     pins: tuple[tuple[str, int], ...] = ()
     """Names, and the events of which they were said to be pinned: whole, also after
     the next save."""
+    taken: bool = False
+    """A snapshot was said to be taken."""
 
 
 @dataclass(slots=True)
@@ -199,7 +213,7 @@ class Judge:
             if promise.must_exist:
                 verdict.faults.append("there is no pier")
             return verdict
-        key = _digest_tree(root) if known else b""
+        key = _digest_tree(root.parent) if known else b""
         looked = self._looks.get(key)
         if looked is None:
             looked = self.look(root)
@@ -208,6 +222,10 @@ class Judge:
         found, facts = looked
         if self._judge_log(found, promise, verdict):
             self._judge_image(facts, promise, verdict)
+        taken = root.parent / TAKEN
+        self._judge_taken(
+            self.look(taken) if taken.exists() else None, promise, verdict
+        )
         return verdict
 
     def judge_tree(self, tree: Tree, pier: str, promise: Promise) -> Verdict:
@@ -233,6 +251,15 @@ class Judge:
             with _written(tree, root, below=below):
                 facts = self._images[pair] = self._load(root / pier, found)
         self._judge_image(facts, promise, verdict)
+        below = f"{TAKEN}/"
+        looked = None
+        if any(path.startswith(below) for path in tree.paths()):
+            looked = self._looks.get(tree.key(below=below))
+            if looked is None:
+                with _written(tree, root, below=below):
+                    looked = self.look(root / TAKEN)
+                self._looks[tree.key(below=below)] = looked
+        self._judge_taken(looked, promise, verdict)
         return verdict
 
     def look(self, root: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -294,6 +321,27 @@ class Judge:
         if unknown and promise.offered:
             verdict.faults.append(f"in the log and never offered: events {unknown}")
         return True
+
+    def _judge_taken(
+        self,
+        looked: tuple[dict[str, Any], dict[str, Any]] | None,
+        promise: Promise,
+        verdict: Verdict,
+    ) -> None:
+        if looked is None:
+            if promise.taken:
+                verdict.faults.append("the snapshot that was taken is not there")
+            return
+        found, facts = looked
+        fault = found["fault"] or facts["fault"]
+        if fault:
+            verdict.faults.append(f"the snapshot that was taken: {fault}")
+            return
+        digests = [bytes.fromhex(digest) for digest in found["digests"]]
+        if tuple(digests) != verdict.rows[: len(digests)]:
+            verdict.faults.append("the snapshot that was taken is of another history")
+        if facts["end"] != facts["expected_end"]:
+            verdict.faults.append("the snapshot that was taken is of another state")
 
     def _judge_image(
         self, facts: dict[str, Any], promise: Promise, verdict: Verdict
@@ -402,8 +450,9 @@ def copy_pier(pier: Path, folder: Path, name: str) -> Path:
     copy = folder / name
     if pier.exists():
         shutil.copytree(pier, copy, ignore=shutil.ignore_patterns("*.sock"))
-    if (pier.parent / AWAY).exists():
-        shutil.copytree(pier.parent / AWAY, folder / AWAY)
+    for beside in (AWAY, TAKEN):
+        if (pier.parent / beside).exists():
+            shutil.copytree(pier.parent / beside, folder / beside)
     return copy
 
 

@@ -27,7 +27,7 @@ from typing import Any, Protocol
 from king.check import module_command
 from king.client import Client
 from king.errors import TreadleError
-from king.lab.judge import AWAY
+from king.lab.judge import AWAY, TAKEN
 from king.lab.witness import Trace, environment
 from king.pier import Layout, wait_unlocked
 from proto.cord import cord, cord_text, path_from_text
@@ -188,6 +188,7 @@ class Told:
     acknowledged: set[str] = field(default_factory=set)
     snapshot_event: int = 0
     pins: dict[str, int] = field(default_factory=dict)
+    taken: bool = False
     booted: bool = False
 
 
@@ -394,9 +395,18 @@ class Hand:
         away = str(self.pier.parent / AWAY)
         self._beside(("archive", str(self.pier), away, "--json"))
 
-    def _beside(self, words: Sequence[str]) -> None:
+    def snapshot(self) -> None:
+        """`treadle snapshot`, beside the ship or at rest; once."""
+        taken = self.pier.parent / TAKEN
+        if taken.exists():
+            return
+        if self._beside(("snapshot", str(self.pier), str(taken), "--json")):
+            self.told.taken = True
+            self._note("taken")
+
+    def _beside(self, words: Sequence[str]) -> bool:
         """A command that may fail, if only it and the ship say why; the ship that
-        runs goes on running.
+        runs goes on running. Whether it did what it was told.
 
         :raises Over: the ship is gone.
         """
@@ -408,6 +418,7 @@ class Hand:
             self.exits.append(code)
         if ship is not None:
             self._running()
+        return not code
 
     def _finish(self, words: Sequence[str]) -> None:
         run = self._launch(*words)

@@ -508,10 +508,14 @@ class Judge:
             # (A replay from scratch saves beside what was saved before.)
             if number >= len(s.snap):
                 self._do(Action.SAVE_IN_REPLAY)
+            elif not number:
+                self._perhaps_saved.add(at)
             return
         _need(request in self._saves, f"request {request} is no save")
         frozen = len(s.frozen[0]) if s.frozen else 0
         _need(number in (0, frozen), f"saved event {number}, frozen was {frozen}")
+        if not number:  # it failed, and may be on the disk all the same
+            self._perhaps_saved.add(frozen)
         self._do(Action.DO_SAVE, number > 0)
 
     # misfortune

@@ -29,7 +29,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from king.errors import TreadleError
-from king.lab.judge import AWAY, Judge, Promise, Verdict, copy_pier
+from king.lab.judge import AWAY, TAKEN, Judge, Promise, Verdict, copy_pier
 from king.lab.pair import Hand, Hang, Over, Stable, Told
 from king.lab.protocol import judge as judge_notes
 from king.lab.recorder import read_recording
@@ -123,6 +123,7 @@ def promise_of(notes: Sequence[str], offered: Iterable[str], *, fresh: bool) -> 
             default=int(exists),
         ),
         pins=_pinned(notes),
+        taken="taken" in notes,
     )
 
 
@@ -414,12 +415,14 @@ class Siege:
             must_exist=told.booted,
             snapshot_event=told.snapshot_event,
             pins=tuple(told.pins.items()),
+            taken=told.taken,
         )
         try:
             return self.lab.judge.judge(copy, promise)
         finally:
             shutil.rmtree(copy, ignore_errors=True)
-            shutil.rmtree(folder / AWAY, ignore_errors=True)
+            for beside in (AWAY, TAKEN):
+                shutil.rmtree(folder / beside, ignore_errors=True)
 
     def recover(self, tree: Tree, promise: Promise) -> Blow:
         """Start a whole pair on what a power cut left."""
@@ -435,6 +438,7 @@ class Siege:
         self._told.booted = promise.must_exist
         self._told.snapshot_event = promise.snapshot_event
         self._told.pins = dict(promise.pins)
+        self._told.taken = promise.taken
         self._recover(pier, folder, blow)
         return blow
 

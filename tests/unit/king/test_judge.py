@@ -99,6 +99,16 @@ def test_a_failed_commit_may_be_durable_or_not() -> None:
     assert "went on" in str(judge(run(*failed, (A.COMMIT, 1, 1))))
 
 
+def test_a_failed_save_may_be_there_or_not() -> None:
+    """The sync of its superblock failed, and the superblock was written."""
+    failed = [*START, *EVENT, *SAVE[:2], (A.DO_SAVE, 2, 0), (A.RECEIVE, 2, 0)]
+    for snapshot in (0, 1):
+        ending = [(A.KING_START, 1, 0), (A.LOAD, snapshot, 0)]
+        assert judge(run(*failed, *ending)) is None
+    declined = [*START, *EVENT, SAVE[0], (A.FREEZE, 2, 0), (A.RECEIVE, 2, 0)]
+    assert "no snapshot" in str(judge(run(*declined, *ending)))
+
+
 def test_a_save_cut_short_may_be_there_or_not() -> None:
     cut = [*START, *EVENT, SAVE[0], (A.SERF_DIE, 0, 0), (A.RESTART, 0, 0)]
     for event in (0, 1):
