@@ -28,7 +28,7 @@ def rest_status(root: Path) -> dict[str, Any]:
     manifest = read_manifest(layout.manifest)
     log = open_log(layout.log_dir, read_only=True)
     try:
-        rows = log.read(log.last, 1) if log.last else []
+        rows = log.read(log.last, 1) if log.first else []
         value: dict[str, Any] = {
             "state": "stopped",
             "ship": ship_text(log.meta.who),

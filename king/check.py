@@ -411,7 +411,7 @@ def _logged_mug(layout: Layout, event: int) -> int:
     except TreadleError:
         return 0
     try:
-        rows = log.read(event, 1) if event >= max(log.first, 1) else []
+        rows = log.read(event, 1) if 0 < log.first <= event else []
         return rows[0].mug if rows else 0
     finally:
         log.close()

@@ -282,7 +282,7 @@ class _Ship:
         report.seconds = time.monotonic() - began
         self.snapshot_event = replayed.snapshot
         self._tell_report()
-        rows = log.read(log.last, 1) if log.last else []
+        rows = log.read(log.last, 1) if log.first else []
         last_time = (head_time(rows[0].job) or 0) if rows else 0
         self.began = log.last
         self.mark.begin(log.last)

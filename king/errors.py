@@ -85,6 +85,8 @@ EXIT_CODES: dict[str, int] = {
     "pill-ivory": 6,
     "ship-bad": 6,
     "boot-failed": 6,
+    "rock-bad": 6,
+    "log-file-bad": 6,
     # disk
     "disk-full": 7,
     "disk-low": 7,

@@ -290,6 +290,18 @@ WORDS: dict[str, Words] = {
         "One of its boot events crashed: the message says which.",
         "Is it whole, and meant for this kind of runtime? `treadle noun PILL` looks.",
     ),
+    "rock-bad": Words(
+        "The file is no rock, or not a whole one. Nothing was kept.",
+        "It is cut, or something else than `treadle export` or Vere's `cram` wrote; "
+        "or the state in it is not the one that was exported.",
+        "Export it again, or fetch it again; `treadle noun FILE` says what is in it.",
+    ),
+    "log-file-bad": Words(
+        "The file is no whole event log. Nothing was kept.",
+        "It was cut, changed, or is still being written: blocks and the whole have "
+        "checksums, and the message says which does not match.",
+        "Export it again, or fetch it again.",
+    ),
     "disk-full": Words(
         "The disk is full, and what had to be written could not be.",
         "A ship that runs refuses events before that (disk-low), and keeps a reserve "

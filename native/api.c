@@ -288,6 +288,18 @@ int nk_serf_kernel(nk_serf *serf) {
     return (int)nk_kernel_jam(serf, &serf->answer);
 }
 
+int nk_serf_state(nk_serf *serf) {
+    serf->answer = (struct nk_bytes){NULL, 0};
+    nk_kernel_limits(serf, true);
+    return (int)nk_kernel_state(serf, &serf->answer);
+}
+
+int nk_serf_install(nk_serf *serf, const uint8_t *jam, uint64_t size, uint64_t event,
+                    const char **why) {
+    nk_kernel_limits(serf, true);
+    return (int)nk_kernel_install(serf, (struct nk_bytes){jam, size}, event, why);
+}
+
 /* --- the process ------------------------------------------------------------ */
 
 int nk_serf_confine(nk_serf *serf, const int *fds, uint32_t count, uint32_t *in_force,

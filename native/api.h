@@ -175,6 +175,14 @@ int nk_serf_peek(nk_serf *serf, uint64_t request, const uint8_t *sample, uint64_
 /* Out: the kernel's jam. */
 int nk_serf_kernel(nk_serf *serf);
 
+/* Out: the jam of [kernel cold]; see kernel.h. */
+int nk_serf_state(nk_serf *serf);
+
+/* Let an empty serf, that has loaded nothing, be in that state. With the memory
+ * of replay. NK_BAD: [why]. */
+int nk_serf_install(nk_serf *serf, const uint8_t *jam, uint64_t size, uint64_t event,
+                    const char **why);
+
 /* --- upkeep --- */
 
 /* Collect home and drop caches; bytes in use before and after. */

@@ -697,6 +697,50 @@ nk_status nk_kernel_jam(struct nk_serf *serf, struct nk_bytes *jam) {
                   &jam->data, &jam->size);
 }
 
+nk_status nk_kernel_state(struct nk_serf *serf, struct nk_bytes *jam) {
+    struct nk_machine *machine = &serf->machine;
+    serf->goof_count = 0;
+    if (kernel_of(serf) == NK_NONE) {
+        return nk_kernel_refuse(serf, NK_FAIL, "no kernel: boot events come first");
+    }
+    nk_noun cold = machine->home.roots[NK_ROOT_COLD];
+    nk_noun state =
+        nk_cons_try(&machine->arena, kernel_of(serf), cold == NK_NONE ? 0 : cold);
+    if (state == NK_NONE) return NK_MEME;
+    nk_status status =
+        nk_jam(machine->jammer, &machine->arena, state, &jam->data, &jam->size);
+    discard(serf);
+    return status;
+}
+
+nk_status nk_kernel_install(struct nk_serf *serf, struct nk_bytes state, uint64_t event,
+                            const char **why) {
+    struct nk_machine *machine = &serf->machine;
+    struct nk_arena *arena = &machine->arena;
+    nk_noun both;
+    NK_ASSERT(kernel_of(serf) == NK_NONE && event != 0);
+    *why = "";
+    nk_status status =
+        nk_cue(machine->jammer, arena, state.data, state.size, &both, why);
+    if (status != NK_OK) return status;
+    if (!nk_is_cell(both) || !nk_is_cell(nk_head(arena, both))) {
+        *why = "it holds no kernel";
+        return NK_BAD;
+    }
+    nk_noun slots[2] = {nk_head(arena, both), nk_tail(arena, both)};
+    uint32_t mug = nk_mug(arena, slots[0]);
+    status = nk_home_promote(&machine->home, slots, 2);
+    if (status != NK_OK) return status;
+    machine->home.roots[NK_ROOT_KERNEL] = slots[0];
+    machine->home.roots[NK_ROOT_COLD] = slots[1];
+    discard(serf);
+    serf->event = event;
+    serf->mug = mug;
+    status = nk_machine_adopt(machine);
+    if (status != NK_OK) *why = "its jet state makes no sense";
+    return status;
+}
+
 void nk_kernel_tend(struct nk_serf *serf, bool now) {
     struct nk_home *home = &serf->machine.home;
     if (now) {

@@ -136,6 +136,15 @@ nk_status nk_kernel_peek(struct nk_serf *serf, struct nk_bytes sample,
 /* Jam of the kernel. */
 nk_status nk_kernel_jam(struct nk_serf *serf, struct nk_bytes *jam);
 
+/* Jam of [kernel cold]: all that a state is, but for what can be computed again.
+ * [cold] is the jets' noun (jet.h), 0 where there is none. */
+nk_status nk_kernel_state(struct nk_serf *serf, struct nk_bytes *jam);
+
+/* Let an empty serf be in such a state, as after [event]. NK_BAD: [state] is
+ * none; the serf is of no use then. */
+nk_status nk_kernel_install(struct nk_serf *serf, struct nk_bytes state, uint64_t event,
+                            const char **why);
+
 /* After an event: move the collection of home on by one short step, and see
  * how much room is left. [now]: collect all, however long it takes. */
 void nk_kernel_tend(struct nk_serf *serf, bool now);

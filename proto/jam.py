@@ -15,13 +15,15 @@ from proto.errors import CueError
 from proto.message import Jam
 from proto.noun import Cell, Noun
 
-__all__ = ["ATOM_SIZE_MAX", "cue", "jam", "jam_bytes"]
+__all__ = ["ATOM_SIZE_MAX", "JamWriter", "cue", "jam", "jam_bytes"]
 
 ATOM_SIZE_MAX = (1 << 32) - 1
 _FLUSH_BITS = 8192
 
 
-class _Writer:
+class JamWriter:
+    """Bits, and +mat. For who knows a noun without having it."""
+
     __slots__ = ("bits", "done", "out", "pending")
 
     def __init__(self) -> None:
@@ -64,7 +66,7 @@ class _Writer:
 
 def jam(n: Noun) -> Jam:
     """Serialize a noun; canonical."""
-    writer = _Writer()
+    writer = JamWriter()
     atoms: dict[int, int] = {}
     cells: dict[Cell, int] = {}
     stack: list[Noun] = [n]

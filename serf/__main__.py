@@ -5,6 +5,7 @@
          [--home-size BYTES] [--nursery-size BYTES] [--jet-check] [--no-jets]
     serf noun|nock|jets|check-image|image-info|image-copy ...   see serf/tool.py
     serf hoon ...                                    see serf/hoon.py
+    serf rock-out|rock-in|vere-in ...                see serf/rock.py
     serf lab                                         see serf/lab.py
 
 Ship and log are the 16 bytes of the ship's identity that the king expects.
@@ -193,6 +194,10 @@ def main(args: list[str]) -> int:
             from serf.hoon import run as run_hoon
 
             return run_hoon(args[1:])
+        if args and args[0] in ("rock-out", "rock-in", "vere-in"):
+            from serf.rock import run_rock
+
+            return run_rock(args)
         if args == ["lab"]:
             from serf.lab import run as run_lab
 

@@ -466,6 +466,23 @@ class Engine:
         self._check(lib.nk_serf_disassemble(self._serf, jam, len(jam), why), why)
         return self._out().decode("utf-8", "replace")
 
+    def state(self) -> Jam:
+        """Jam of `[kernel cold]`, all that a state is; see native/jet.h.
+
+        :raises Failed: if there is no kernel, or no memory.
+        """
+        if lib.nk_serf_state(self._serf):
+            raise Failed(self._goofs())
+        return Jam(self._out())
+
+    def install(self, state: bytes, event: int) -> None:
+        """Be in such a state, as after `event`; once, and where nothing was loaded.
+
+        :raises NotJam: it is none, or there is no memory for it.
+        """
+        why = ffi.new("char const **")
+        self._check(lib.nk_serf_install(self._serf, state, len(state), event, why), why)
+
     # --- upkeep ---
 
     def pack(self) -> tuple[int, int]:

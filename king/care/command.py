@@ -21,7 +21,7 @@ from king.care.verbs import VERBS, Argument, Kind, Verb
 from king.errors import EXIT_CODES, TreadleError
 from king.groups import run_trio
 from king.progress import Bar
-from king.values import count
+from king.values import count, positive
 from proto.cord import cord, cord_text
 from proto.noun import Cell, Noun
 
@@ -33,11 +33,13 @@ _FAULT = ("error", "message", "hint")
 def add_commands(
     add_for_pier: Callable[..., argparse.ArgumentParser],
 ) -> None:
-    """Every verb as a command of the parser's; `add_for_pier` is cli.py's."""
+    """Every verb as a command of the parser's, and what makes a pier of what they
+    made; `add_for_pier` is cli.py's."""
     for verb in VERBS.values():
         command = add_for_pier(verb.name, partial(run, verb), verb.help)
         for argument in verb.arguments:
             _add_argument(command, argument)
+    _add_import(add_for_pier)
 
 
 def _add_argument(command: argparse.ArgumentParser, argument: Argument) -> None:
@@ -146,3 +148,63 @@ def _at_rest(
             bar.show(*now)
 
     return run_trio(carry_out, root, verb, arguments, progress)
+
+
+# --- import -------------------------------------------------------------------
+
+
+def _add_import(add_for_pier: Callable[..., argparse.ArgumentParser]) -> None:
+    """It makes a pier, so it is no verb of one."""
+    command = add_for_pier(
+        "import", _import, "make a ship of an exported log, or of a rock"
+    )
+    command.add_argument(
+        "file", type=Path, metavar="FILE", help="of `treadle export`, or a Vere's rock"
+    )
+    command.add_argument(
+        "--rock",
+        type=Path,
+        metavar="FILE",
+        help="the state that a log goes on from, which does not begin with event 1",
+    )
+    command.add_argument("--ship", metavar="SHIP", help="of a rock alone: whose it is")
+    command.add_argument(
+        "--event", type=positive, metavar="N", help="of a rock alone: its event"
+    )
+    command.add_argument(
+        "--real", action="store_true", help="of a rock alone: it is no fake ship"
+    )
+
+
+def _import(args: argparse.Namespace) -> int:
+    from king.importer import import_until_told, is_log, read_rock_facts
+
+    log = args.file if is_log(args.file) else None
+    path = args.rock if log else args.file
+    if args.rock and log is None:
+        raise TreadleError("usage", f"{args.file} is a rock: --rock goes with a log")
+    rock = None
+    if path is not None:
+        rock = read_rock_facts(path, args.ship, args.event, args.real)
+    elif args.ship or args.event or args.real:
+        raise TreadleError("usage", "a log says itself whose it is")
+    bar = Bar("import")
+    target = Path(os.path.abspath(args.pier))
+    try:
+        found = run_trio(
+            import_until_told,
+            target,
+            log,
+            rock,
+            (lambda now: None) if args.json else (lambda now: bar.show(*now)),
+        )
+    finally:
+        bar.close()
+    if args.json:
+        print(json.dumps(found), flush=True)
+    else:
+        print(
+            f"{args.pier} is {found['ship']} at event {found['event']:,}, mug "
+            f"{found['mug']}; it runs after `treadle adopt`"
+        )
+    return 0

@@ -29,7 +29,7 @@ from king.replay import Progress as Replaying
 from king.replay import ask, play_through
 from proto.message import Save, Saved
 
-__all__ = ["RestGround", "carry_out"]
+__all__ = ["RestGround", "cancel_on_signal", "carry_out"]
 
 T = TypeVar("T")
 
@@ -158,7 +158,7 @@ async def carry_out(
         try:
             await thread.run(pier.log.settle)
             async with trio.open_nursery() as nursery:
-                scope = await nursery.start(_cancel_on_signal)
+                scope = await nursery.start(cancel_on_signal)
                 with scope:
                     ground = RestGround(pier, thread, progress)
                     found = await verb.load()(ground, arguments, progress)
@@ -170,9 +170,10 @@ async def carry_out(
     return found
 
 
-async def _cancel_on_signal(
+async def cancel_on_signal(
     task_status: trio.TaskStatus[trio.CancelScope],
 ) -> None:
+    """A scope, `started`, that SIGINT and SIGTERM cancel."""
     scope = trio.CancelScope()
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         task_status.started(scope)

@@ -11,22 +11,20 @@ whose name nobody uses, and the next snapshot to DEST removes it.
 
 from __future__ import annotations
 
-import fcntl
 import os
-import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from king.care.ground import Ground, Progress
 from king.copy_pier import pier_bytes
-from king.disk import explain_disk, free_bytes, publish
+from king.disk import free_bytes
 from king.errors import TreadleError
 from king.image_copy import copy_image
 from king.manifest import read_manifest, write_manifest
+from king.part import name_it, new_part
 from king.pier import Layout
 from king.steps import run_steps
 from proto.cord import ship_text
@@ -48,11 +46,12 @@ async def snapshot(
     """
     began = time.monotonic()
     target = Path(arguments["dest"])
-    with _part(target, ground.layout.root) as part:
+    part = part_of(target)
+    with new_part(target, part, outside=ground.layout.root):
         _check_room(ground.layout, part)
         made = await _make(ground, Layout(part), progress)
         # From here on it is not given up any more: it takes no time.
-        _publish(part, target)
+        name_it(part, target)
     return {
         "dest": str(target),
         **made,
@@ -123,69 +122,6 @@ def part_of(target: Path) -> Path:
     return target.with_name(f".{target.name}.snapshot")
 
 
-@contextmanager
-def _part(target: Path, pier: Path) -> Iterator[Path]:
-    """An empty folder of ours alone beside `target`, gone at the end unless it got
-    that name."""
-    if os.path.lexists(target):
-        raise TreadleError(
-            "pier-exists", f"{target} exists already", "name a new directory"
-        )
-    if target.resolve().is_relative_to(pier.resolve()):
-        raise TreadleError(
-            "usage",
-            f"{target} lies within the ship's own directory",
-            "name a directory beside it, or on another disk",
-        )
-    if not target.parent.is_dir():
-        raise TreadleError(
-            "pier-missing",
-            f"the directory {target.parent}, where the copy would go, does not exist",
-            f"make it first: mkdir -p {target.parent}",
-        )
-    part = part_of(target)
-    try:
-        with _claimed(part):
-            try:
-                yield part
-            finally:
-                shutil.rmtree(part, ignore_errors=True)
-    except OSError as error:
-        raise explain_disk(error, target.parent, "making the copy") from error
-
-
-@contextmanager
-def _claimed(part: Path) -> Iterator[None]:
-    """The folder, made anew and locked; what a killed copy left goes."""
-    while True:
-        part.mkdir(mode=0o700, exist_ok=True)
-        folder = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            ours = os.path.samestat(os.fstat(folder), part.lstat())
-        except BlockingIOError:
-            os.close(folder)
-            raise TreadleError(
-                "care-busy",
-                f"another snapshot is being made in {part}",
-                "wait for its end, or name another directory",
-            ) from None
-        except FileNotFoundError:
-            ours = False
-        if ours:
-            break
-        os.close(folder)
-    try:
-        for entry in os.scandir(part):
-            if entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry.path)
-            else:
-                os.unlink(entry.path)
-        yield
-    finally:
-        os.close(folder)
-
-
 def _check_room(source: Layout, part: Path) -> None:
     need = pier_bytes(source) + ROOM_BYTES
     if source.image.exists():
@@ -198,14 +134,3 @@ def _check_room(source: Layout, part: Path) -> None:
             f"are free in {part.parent}",
             "free some space there, or name a directory on another disk",
         )
-
-
-def _publish(part: Path, target: Path) -> None:
-    try:
-        publish(part, target)
-    except FileExistsError as error:
-        raise TreadleError(
-            "pier-exists",
-            f"{target} appeared meanwhile; nothing of it was changed",
-            "name a new directory",
-        ) from error

@@ -143,6 +143,16 @@ def _show_snapshot(found: Mapping[str, Any]) -> str:
     )
 
 
+def _show_export(found: Mapping[str, Any]) -> str:
+    if found["kind"] == "rock":
+        what = f"the state of {found['ship']} at event {found['event']:,}"
+        proof = f"mug {found['mug']}"
+    else:
+        what = f"events {found['first']:,} to {found['last']:,} of {found['ship']}"
+        proof = f"sha256 {found['sha256']}"
+    return f"{found['file']} is {what}, {found['bytes']:,} bytes, {proof}"
+
+
 def _show_chop(found: Mapping[str, Any]) -> str:
     removed = found["removed"]
     head = f"removed {' '.join(removed)}" if removed else "nothing to chop"
@@ -169,6 +179,17 @@ VERBS: dict[str, Verb] = {
             "copy the whole ship, consistent and checked, to a new directory",
             _show_snapshot,
             (Argument("DEST", Kind.PATH, "where to; it must not exist yet"),),
+        ),
+        Verb(
+            "export",
+            "write the state as a portable rock, or the event log as one file",
+            _show_export,
+            (
+                Argument("FILE", Kind.PATH, "where to; it must not exist yet"),
+                Argument("--log", Kind.FLAG, "the event log, not the state", False),
+                Argument("--first", Kind.NUMBER, "with --log: from this event on"),
+                Argument("--last", Kind.NUMBER, "with --log: up to this event"),
+            ),
         ),
         Verb(
             "roll",

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from king import boot as boot_module
 from king.boot import STEP, boot, boot_rows, clean_leftovers
 from king.config import KELVINS, RUNTIME, BootOptions
 from king.errors import TreadleError
@@ -252,6 +251,6 @@ def test_only_dead_boots_of_ours_are_cleaned(tmp_path: Path) -> None:
 def test_without_renameat2_a_rename_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(boot_module, "_RENAME_NOREPLACE", 1 << 30)  # EINVAL
+    monkeypatch.setattr("king.disk._RENAME_NOREPLACE", 1 << 30)  # EINVAL
     boot(options(tmp_path / "zod"), run_boot)
     assert os.listdir(tmp_path) == ["zod"]

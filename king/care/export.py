@@ -1,0 +1,159 @@
+"""`treadle export PIER FILE`: the state as a portable rock, or the log as one file.
+
+A rock is what Vere's `cram` writes: `queu` takes it, and so does `treadle import`.
+Beside it goes FILE.json with what a rock does not say: whose it is, and of which
+event. With --log, the events (or some of them) go into a file of king/log_file.py.
+
+Live or at rest; the rock is made from the image by a process of its own. What is
+there under its name is whole; interrupted, nothing is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from king.care.ground import Ground, Progress
+from king.config import RUNTIME
+from king.disk import explain_disk, rename_new, sync_directory, write_durably
+from king.errors import TreadleError
+from king.log.epoch import Log
+from king.log_file import BLOCK_BYTES, LogFileWriter, LogHead
+from king.part import check_new
+from king.steps import run_steps
+from proto.cord import ship_text
+
+__all__ = ["export", "facts_of"]
+
+_ROWS = 4096
+
+
+def facts_of(rock: Path) -> Path:
+    """Where a rock's own words are."""
+    return rock.with_name(f"{rock.name}.json")
+
+
+async def export(
+    ground: Ground, arguments: Mapping[str, Any], progress: Callable[[Progress], None]
+) -> dict[str, Any]:
+    """`file`, `kind` (rock or log), `event` or `first` and `last`, `bytes`, and
+    what proves it: `mug`, or `sha256`.
+
+    :raises TreadleError: pier-exists, pier-missing, disk-*, image-*, log-*
+    """
+    target = Path(arguments["file"])
+    check_new(target)
+    log = await ground.in_log(_itself)
+    if arguments["log"]:
+        first = log.first if arguments["first"] is None else arguments["first"]
+        last = log.last if arguments["last"] is None else arguments["last"]
+        if not log.first <= first <= last <= log.last:
+            raise TreadleError(
+                "usage",
+                f"events {first} to {last} are not in the log: it has {log.first} to "
+                f"{log.last}",
+            )
+        return await _export_log(ground, log, target, first, last, progress)
+    if arguments["first"] is not None or arguments["last"] is not None:
+        raise TreadleError("usage", "--first and --last go with --log")
+    return await _export_rock(ground, log, target, progress)
+
+
+def _itself(log: Log) -> Log:
+    return log
+
+
+async def _export_rock(
+    ground: Ground, log: Log, target: Path, progress: Callable[[Progress], None]
+) -> dict[str, Any]:
+    check_new(facts_of(target))
+    progress(Progress(0, 0, "bytes", "saving"))
+    async with ground.hold_saves():
+        event = await ground.save()
+        progress(Progress(0, 0, "bytes", "writing the rock"))
+        words = ("rock-out", str(ground.layout.image), str(event), str(target))
+        code, found, why = await run_steps("serf", *words, step=lambda row: None)
+    if code or "file" not in found:
+        _leave_nothing(target)
+        raise TreadleError(
+            found.get("error", "failed"), found.get("message", f"no rock: {why}")
+        )
+    facts = {
+        "ship": ship_text(log.meta.who),
+        "fake": log.meta.fake,
+        "life": log.meta.life,
+        "identity": ground.identity.hex(),
+        "event": found["event"],
+        "mug": found["mug"],
+        "runtime": RUNTIME,
+    }
+    try:
+        write_durably(facts_of(target), json.dumps(facts, indent=1).encode() + b"\n")
+    except OSError as error:
+        target.unlink()
+        raise explain_disk(error, target.parent, "writing the rock") from error
+    return {"file": str(target), "kind": "rock", "bytes": found["bytes"], **facts}
+
+
+def _leave_nothing(target: Path) -> None:
+    """Of a child that was killed."""
+    target.with_name(f"{target.name}.part").unlink(missing_ok=True)
+
+
+async def _export_log(
+    ground: Ground,
+    log: Log,
+    target: Path,
+    first: int,
+    last: int,
+    progress: Callable[[Progress], None],
+) -> dict[str, Any]:
+    began = time.monotonic()
+    part = target.with_name(f"{target.name}.part")
+    meta = log.meta
+    head = LogHead(
+        meta.who, meta.fake, meta.life, ground.identity, first, last, RUNTIME
+    )
+
+    def write(following: int) -> int:
+        """In a thread that is not the log's: reading keeps no writer waiting."""
+        rows = log.read(following, min(_ROWS, last - following + 1), BLOCK_BYTES)
+        writer.rows(rows)
+        return following + len(rows)
+
+    try:
+        with part.open("wb") as file:
+            writer = LogFileWriter(file, head)
+            following = first
+            while following <= last:
+                following = await trio.to_thread.run_sync(write, following)
+                done = following - first
+                progress(Progress(done, last - first + 1, "events", "writing"))
+            sha256 = writer.end()
+            file.flush()
+            await trio.to_thread.run_sync(os.fsync, file.fileno())
+            size = file.tell()
+        rename_new(part, target)
+        sync_directory(target.parent)
+    except FileExistsError as error:
+        raise TreadleError("pier-exists", f"{target} appeared meanwhile") from error
+    except OSError as error:
+        raise explain_disk(error, target.parent, "writing the log") from error
+    finally:
+        part.unlink(missing_ok=True)
+    return {
+        "file": str(target),
+        "kind": "log",
+        "ship": ship_text(meta.who),
+        "first": first,
+        "last": last,
+        "bytes": size,
+        "sha256": sha256,
+        "seconds": round(time.monotonic() - began, 3),
+    }
