@@ -23,6 +23,7 @@ from king.check import inspect_image
 from king.config import RUNTIME, RollLimits
 from king.disk import explain_disk, free_bytes, sync_directory
 from king.errors import TreadleError
+from king.foreign import take_from_vere
 from king.image_copy import CopyStep, copy_image
 from king.log.chain import read_chain
 from king.log.epoch import Epoch
@@ -189,6 +190,7 @@ async def start_from_epochs(
 ) -> Lord:
     """Start a serf (with --verify?). If its snapshot is older than a state that
     an epoch keeps, or there is none, it starts from that: the newest good one.
+    Where even that is not enough, what Vere left may be.
 
     :raises TreadleError: as `start`
     """
@@ -213,7 +215,19 @@ async def start_from_epochs(
             )
         lord = await start(verify)
         assert lord.ripe is not None
+    assert lord.ripe is not None
+    if lord.ripe.event < _log_start(epochs):
+        # Nothing of ours: the log begins later than any state that we have.
+        spec = lord.spec
+        await _end(lord)
+        await take_from_vere(image, scratch, spec.ship, spec.log, epochs, last, tell)
+        lord = await start(verify)
     return lord
+
+
+def _log_start(epochs: Sequence[Epoch]) -> int:
+    """The event after which the log begins."""
+    return epochs[0].start if epochs else 0
 
 
 async def _end(lord: Lord) -> None:
