@@ -75,12 +75,9 @@ async def take_from_vere(
 async def _take(path: Path, image: Path, scratch: Path, ship: bytes, log: bytes) -> int:
     scratch.unlink(missing_ok=True)
     words = ("vere-in", str(path), str(scratch), ship.hex(), log.hex())
-    code, found, why = await run_steps("serf", *words, step=lambda row: None)
-    if code or "event" not in found:
-        raise TreadleError(
-            found.get("error", "failed"),
-            found.get("message", f"its reader died: {why}"),
-        )
+    ended = await run_steps("serf", *words, step=lambda row: None)
+    if ended.code or "event" not in ended.last:
+        raise ended.fault("its reader died")
     os.replace(scratch, image)
     sync_directory(image.parent)
-    return int(found["event"])
+    return int(ended.last["event"])

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from king.errors import TreadleError
 from king.steps import run_steps
 
 __all__ = ["CopyStep", "copy_image"]
@@ -42,10 +41,8 @@ async def copy_image(
             progress(row["step"], row["done"], row["total"])
 
     words = ("image-copy", str(source), which, str(target), "--json")
-    code, last, why = await run_steps("serf", *words, step=hear)
-    if code == 0 and "file" in last:
-        return last
-    if "error" in last:
-        hint = _HINTS.get(last["error"], "")
-        raise TreadleError(last["error"], last["message"], hint)
-    raise TreadleError("failed", f"the copy of {source} was not made: {why}")
+    ended = await run_steps("serf", *words, step=hear)
+    if ended.code == 0 and "file" in ended.last:
+        return ended.last
+    hint = _HINTS.get(ended.last.get("error", ""), "")
+    raise ended.fault(f"the copy of {source} was not made", hint)

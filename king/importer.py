@@ -263,13 +263,10 @@ async def _fill_image(
         *("rock-in", str(rock.path), str(layout.image), str(rock.event)),
         *(identity_bytes(meta.who).hex(), identity.hex()),
     )
-    code, found, why = await run_steps("serf", *words, step=lambda row: None)
-    if code or "mug" not in found:
-        raise TreadleError(
-            found.get("error", "rock-bad"),
-            found.get("message", f"{rock.path} killed its reader: {why}"),
-            "export it again, or fetch it again",
-        )
+    ended = await run_steps("serf", *words, step=lambda row: None)
+    found = ended.last
+    if ended.code or "mug" not in found:
+        raise ended.fault(f"{rock.path} was not read")
     if rock.mug and found["mug"] != rock.mug:
         raise TreadleError(
             "rock-bad",

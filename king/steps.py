@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import trio
 
 from king.check import module_command
+from king.errors import EXIT_CODES, TreadleError
 
 __all__ = ["Ended", "run_steps"]
 
@@ -31,6 +32,14 @@ class Ended(NamedTuple):
     code: int
     last: dict[str, Any]
     why: str
+
+    def fault(self, doing: str, hint: str = "") -> TreadleError:
+        """What it said went wrong, or that it is gone: while `doing`."""
+        said = self.last
+        if said.get("error") in EXIT_CODES:
+            hint = str(said.get("hint") or hint)
+            return TreadleError(said["error"], str(said.get("message", "")), hint)
+        return TreadleError("failed", f"{doing}: {self.why}", hint)
 
 
 async def run_steps(

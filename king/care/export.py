@@ -78,12 +78,12 @@ async def _export_rock(
         event = await ground.save()
         progress(Progress(0, 0, "bytes", "writing the rock"))
         words = ("rock-out", str(ground.layout.image), str(event), str(target))
-        code, found, why = await run_steps("serf", *words, step=lambda row: None)
-    if code or "file" not in found:
-        _leave_nothing(target)
-        raise TreadleError(
-            found.get("error", "failed"), found.get("message", f"no rock: {why}")
-        )
+        ended = await run_steps("serf", *words, step=lambda row: None)
+    found = ended.last
+    if ended.code or "file" not in found:
+        # Of a child that was killed.
+        target.with_name(f"{target.name}.part").unlink(missing_ok=True)
+        raise ended.fault("the rock was not written")
     facts = {
         "ship": ship_text(log.meta.who),
         "fake": log.meta.fake,
@@ -99,11 +99,6 @@ async def _export_rock(
         target.unlink()
         raise explain_disk(error, target.parent, "writing the rock") from error
     return {"file": str(target), "kind": "rock", "bytes": found["bytes"], **facts}
-
-
-def _leave_nothing(target: Path) -> None:
-    """Of a child that was killed."""
-    target.with_name(f"{target.name}.part").unlink(missing_ok=True)
 
 
 async def _export_log(

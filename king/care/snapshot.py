@@ -80,9 +80,9 @@ async def _make(
         )
     live = ["--live"] if ground.live else []
     words = (str(ground.layout.root), str(copy.root), *live)
-    code, last, why = await run_steps("king.copy_pier", *words, step=step)
-    if code or "bytes" not in last:
-        raise _failure(last, why)
+    copied = await run_steps("king.copy_pier", *words, step=step)
+    if copied.code or "bytes" not in copied.last:
+        raise copied.fault("the pier's files were not copied")
     manifest = read_manifest(ground.layout.manifest)
     assert manifest is not None
     ship = ship_text(manifest.ship)
@@ -90,7 +90,7 @@ async def _make(
     what = f"it is a snapshot of {ship}, taken at {when} UTC on {os.uname().nodename}"
     write_manifest(copy.manifest, replace(manifest, place=None, copy=what))
     progress(Progress(0, 0, "bytes", "checking"))
-    code, report, why = await run_steps(
+    _, report, why = await run_steps(
         "king", "check", str(copy.root), "--json", step=lambda row: None
     )
     if not report.get("ok"):
@@ -106,15 +106,9 @@ async def _make(
         "ship": ship,
         "event": report["last"],
         "snapshot_event": event,
-        "bytes": last["bytes"] + image["bytes"],
+        "bytes": copied.last["bytes"] + image["bytes"],
         "log_sha256": report["log_sha256"],
     }
-
-
-def _failure(last: Mapping[str, Any], why: str) -> TreadleError:
-    if "error" in last:
-        return TreadleError(last["error"], last["message"], last["hint"])
-    return TreadleError("failed", f"the pier's files were not copied: {why}")
 
 
 def part_of(target: Path) -> Path:

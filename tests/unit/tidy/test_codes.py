@@ -28,8 +28,7 @@ MAKERS = {
 """What takes a code first."""
 PASSED_ON = {
     "king/care/command.py": "what a live ship answered, if it is a code of ours",
-    "king/care/snapshot.py": "what a child of ours answered",
-    "king/image_copy.py": "the same",
+    "king/steps.py": "what a child of ours answered, if it is a code of ours",
     "king/log_verify.py": "the same, if it is a code of ours",
     "king/log/epoch.py": "an error of opening, as one of making an epoch",
 }
