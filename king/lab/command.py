@@ -28,6 +28,27 @@ __all__ = ["add_commands", "run"]
 
 _STATES, _PAIRS, _POINTS, _KILLS, _DAMAGE, _LIES = 400, 4, 40, 1, 40, 4
 _CUTS, _BLOCKS = 10, 200
+_ROUNDS = (
+    ("states", _STATES, "states that power cuts leave, judged in one process"),
+    ("pairs", _PAIRS, "of these states: start a whole ship on so many"),
+    ("points", _POINTS, "kills and errors at calls of a whole ship"),
+    (
+        "kills",
+        _KILLS,
+        "kill the king so often, start it again, and cut the power then: a tenth of "
+        "the states each",
+    ),
+    ("damage", _DAMAGE, "damage the files of so many copies"),
+    ("lies", _LIES, "let the serf lie so often"),
+    ("cuts", 0, "shut real filesystems down so often, as root, with loop devices"),
+    (
+        "blocks",
+        0,
+        "judge so many disks that a power cut leaves of ext4 and of XFS, as root, with "
+        "FUSE and loop devices",
+    ),
+)
+"""What a round has, how much of it, and in words."""
 
 
 def add_commands(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +63,23 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
         return part
 
     add("list", "name the scenarios")
-    part = add("run", "interfere with scenarios, and see whether the ship recovers")
+    _add_run(add("run", "interfere with scenarios, and see whether the ship recovers"))
+    part = add(
+        "soak", "go on and on, where the last soak stopped: each scenario's next seed"
+    )
+    part.add_argument("scenario", nargs="*", metavar="SCENARIO")
+    part.add_argument("--minutes", type=float, required=True, metavar="N")
+    part.add_argument("--ledger", type=Path, default=Path("lab.json"), metavar="FILE")
+    part.add_argument("--keep", type=Path, default=Path("lab-found"), metavar="DIR")
+    part.add_argument(
+        "--report", type=Path, metavar="OUT.html", help="keep this page up to date"
+    )
+    part = add("report", "make a page of a ledger")
+    part.add_argument("out", type=Path, metavar="OUT.html")
+    part.add_argument("--ledger", type=Path, required=True, metavar="FILE")
+
+
+def _add_run(part: argparse.ArgumentParser) -> None:
     part.add_argument(
         "scenario", nargs="*", metavar="SCENARIO", help="a name, or a .py file (all)"
     )
@@ -54,64 +91,14 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     ship.add_argument(
         "--pier", type=Path, metavar="DIR", help="work on copies of this ship, at rest"
     )
-    part.add_argument(
-        "--states",
-        type=values.count,
-        default=_STATES,
-        metavar="N",
-        help=f"states that power cuts leave, judged in one process (default {_STATES})",
-    )
-    part.add_argument(
-        "--pairs",
-        type=values.count,
-        default=_PAIRS,
-        metavar="N",
-        help=f"of these states: start a whole ship on so many (default {_PAIRS})",
-    )
-    part.add_argument(
-        "--points",
-        type=values.count,
-        default=_POINTS,
-        metavar="N",
-        help=f"kills and errors at calls of a whole ship (default {_POINTS})",
-    )
-    part.add_argument(
-        "--kills",
-        type=values.count,
-        default=_KILLS,
-        metavar="N",
-        help="kill the king so often, start it again, and cut the power then "
-        f"(default {_KILLS}, a tenth of the states each)",
-    )
-    part.add_argument(
-        "--damage",
-        type=values.count,
-        default=_DAMAGE,
-        metavar="N",
-        help=f"damage the files of so many copies (default {_DAMAGE})",
-    )
-    part.add_argument(
-        "--lies",
-        type=values.count,
-        default=_LIES,
-        metavar="N",
-        help=f"let the serf lie so often (default {_LIES})",
-    )
-    part.add_argument(
-        "--cuts",
-        type=values.count,
-        default=0,
-        metavar="N",
-        help="shut real filesystems down so often, as root, with loop devices",
-    )
-    part.add_argument(
-        "--blocks",
-        type=values.count,
-        default=0,
-        metavar="N",
-        help="judge so many disks that a power cut leaves of ext4 and of XFS, as "
-        "root, with FUSE and loop devices",
-    )
+    for name, default, text in _ROUNDS:
+        part.add_argument(
+            f"--{name}",
+            type=values.count,
+            default=default,
+            metavar="N",
+            help=f"{text} (default {default})",
+        )
     part.add_argument(
         "--first", action="store_true", help="stop at the first thing found"
     )
@@ -137,19 +124,6 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where records of what was found go (default lab-found)",
     )
-    part = add(
-        "soak", "go on and on, where the last soak stopped: each scenario's next seed"
-    )
-    part.add_argument("scenario", nargs="*", metavar="SCENARIO")
-    part.add_argument("--minutes", type=float, required=True, metavar="N")
-    part.add_argument("--ledger", type=Path, default=Path("lab.json"), metavar="FILE")
-    part.add_argument("--keep", type=Path, default=Path("lab-found"), metavar="DIR")
-    part.add_argument(
-        "--report", type=Path, metavar="OUT.html", help="keep this page up to date"
-    )
-    part = add("report", "make a page of a ledger")
-    part.add_argument("out", type=Path, metavar="OUT.html")
-    part.add_argument("--ledger", type=Path, required=True, metavar="FILE")
 
 
 def run(args: argparse.Namespace) -> int:

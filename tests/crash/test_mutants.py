@@ -20,7 +20,7 @@ SAMPLE = {
     "lord-from-the-future",
     "pipeline-release-early",
     "spine-commit-error-ignored",
-    "spine-save-unwoken",
+    "spine-successor-too-early",
 }
 CHOSEN = [
     path
