@@ -623,6 +623,8 @@ const char *nk_serf_stat(nk_serf *serf, uint32_t index, uint64_t *value) {
         {"calls", calls},
         {"call_cache_hits", calls - fills},
         {"call_cache_misses", fills},
+        {"call_cache_turns", machine->site_turns},
+        {"call_products_kept", probe->kept},
         {"bytes_allocated", probe->words * 8},
         {"nursery_peak_bytes", probe->nursery_peak},
         {"stack_peak_bytes", probe->stack_peak},
@@ -630,6 +632,7 @@ const char *nk_serf_stat(nk_serf *serf, uint32_t index, uint64_t *value) {
         {"collections_full", arena->full_collections},
         {"bytes_copied", arena->words_copied * 8},
         {"programs_compiled", code.compiled},
+        {"programs_shared", code.shared},
         {"samples", probe->sample_count},
         {"jet_mismatches", probe->mismatch_count},
 #define MEMO(name, kind)                                                               \

@@ -13,10 +13,12 @@
 
 #include "collect.h"
 #include "cord.h"
+#include "mug.h"
 
 #define CACHE_MAX 12u
 #define OUTLINE (1u << 16) /* words of code, then subformulas go out of line */
 #define PROGRAMS_MAX 4096u /* of the nursery, before the idle ones go */
+#define SHARED 1024u       /* of the nursery, found by their formula's mug */
 #ifndef NK_TINY
 #define TASKS_MAX (1u << 20)
 #define PROGRAM_BYTES_MAX (1ull << 30)
@@ -24,6 +26,7 @@
 #define TASKS_MAX (1u << 10)
 #define PROGRAM_BYTES_MAX (16ull << 20)
 #endif
+#define MAKER_WORDS_MAX 64u
 #define POLL_STEPS 8192u /* of a compilation, between two polls */
 #define NONE UINT32_MAX
 
@@ -114,11 +117,13 @@ struct task {
 struct nk_code {
     struct table home, nursery;
     size_t traced;  /* programs of the nursery known to be tenured */
+    bool moved;     /* by the running collection, or dropped: some of them */
     size_t purging; /* capacity of `home` when the purge's cursor was set */
     VECTOR(struct nk_program *, young); /* of the nursery, oldest first */
+    struct nk_program *by_mug[SHARED];  /* the last of them with such a mug */
     VECTOR(struct nk_site *, listed);
     VECTOR(struct nk_program *, stubs);
-    uint64_t compiled, bytes;
+    uint64_t compiled, shared, bytes;
     /* scratch of the compiler */
     VECTOR(uint32_t, words);
     VECTOR(nk_noun, literals);
@@ -749,12 +754,11 @@ static void emit_call(struct nk_code *c, struct want want) {
     deliver(c, want, reg);
 }
 
+static const struct nk_target no_target = {.key = NK_NONE, .context = NK_NONE};
+
 static uint32_t new_site(struct nk_code *c, uint64_t axis) {
     struct nk_site *site = ADD(c, sites);
-    memset(site, 0, sizeof *site);
-    site->key = NK_NONE;
-    site->context = NK_NONE;
-    site->axis = axis;
+    *site = (struct nk_site){.last = no_target, .axis = axis};
     return (uint32_t)(c->sites_count - 1);
 }
 
@@ -1528,6 +1532,27 @@ static void *copy_of(const void *data, size_t count, size_t size, size_t *bytes)
     return copy;
 }
 
+/* A program without branches, calls and effects that only makes a noun, mostly
+ * a gate around its core: the words that it needs for that. 0: it is none. */
+static uint32_t words_made(const uint32_t *code, size_t count, uint32_t registers) {
+    uint32_t words = 1;
+    if (registers > NK_MAKER_REGISTERS) return 0;
+    for (size_t at = 0; at < count && words < MAKER_WORDS_MAX;) {
+        enum nk_opcode op = (enum nk_opcode)code[at];
+        if (op == NK_OP_RET || op == NK_OP_RETK) return words;
+        if (op == NK_OP_CONS) {
+            words += 3;
+        } else if (op == NK_OP_TRACE) {
+            words += 6;
+        } else if (op != NK_OP_UNTRACE && op != NK_OP_FAST && op != NK_OP_MOVE &&
+                   (op < NK_OP_LDK || op > NK_OP_LDP)) {
+            return 0;
+        }
+        at += nk_opcode_words(op);
+    }
+    return 0;
+}
+
 static struct nk_program *program_new(struct nk_code *c, nk_noun formula) {
     size_t bytes = sizeof(struct nk_program) + 8 + c->words_count * 4;
     struct nk_program *program = calloc(1, sizeof *program);
@@ -1540,6 +1565,7 @@ static struct nk_program *program_new(struct nk_code *c, nk_noun formula) {
     memcpy(program->code, c->words, c->words_count * 4);
     program->code_count = (uint32_t)c->words_count;
     program->registers = c->registers;
+    program->makes = words_made(program->code, c->words_count, c->registers);
     program->literals =
         copy_of(c->literals, c->literals_count, sizeof(nk_noun), &bytes);
     program->literal_count = (uint32_t)c->literals_count;
@@ -1557,6 +1583,8 @@ static struct nk_program *program_new(struct nk_code *c, nk_noun formula) {
     return program;
 }
 
+#define OTHERS_SIZE (NK_SITE_OTHERS * sizeof(struct nk_target))
+
 static void program_free(struct nk_code *c, struct nk_program *program) {
     c->bytes -= sizeof *program + 8 + program->code_count * 4ull +
                 program->literal_count * sizeof(nk_noun) +
@@ -1564,6 +1592,13 @@ static void program_free(struct nk_code *c, struct nk_program *program) {
                 (program->point_count + (uint64_t)program->call_count) *
                     sizeof(struct nk_live) +
                 program->dead_count * sizeof(uint32_t);
+    for (uint32_t i = 0; i < program->site_count; i++) {
+        if (program->sites[i].others == NULL) continue;
+        free(program->sites[i].others);
+        c->bytes -= OTHERS_SIZE;
+    }
+    struct nk_program **place = &c->by_mug[program->mug % SHARED];
+    if (*place == program) *place = NULL;
     free((struct nk_program **)(void *)program->code - 1);
     free(program->literals);
     free(program->sites);
@@ -1616,12 +1651,28 @@ nk_status nk_code_get(struct nk_code *code, struct nk_arena *arena, nk_noun form
     bool durable = nk_is_durable(arena, formula);
     struct table *table = durable ? &code->home : &code->nursery;
     struct nk_program *program = *table_find(table, formula);
-    if (program == NULL) {
-        if (code->bytes > PROGRAM_BYTES_MAX) return NK_MEME;
-        nk_status status = compile(code, arena, formula, &program);
-        if (status != NK_OK) return status;
-        table_put(table, program);
-        if (!durable) *ADD(code, young) = program;
+    if (program != NULL) {
+        *out = program;
+        return NK_OK;
+    }
+    uint32_t mug = durable ? 0 : nk_mug(arena, formula);
+    if (!durable) {
+        program = code->by_mug[mug % SHARED];
+        if (program != NULL && program->mug == mug &&
+            nk_equal(arena, program->formula, formula)) {
+            code->shared++;
+            *out = program;
+            return arena->stopped;
+        }
+    }
+    if (code->bytes > PROGRAM_BYTES_MAX) return NK_MEME;
+    nk_status status = compile(code, arena, formula, &program);
+    if (status != NK_OK) return status;
+    table_put(table, program);
+    if (!durable) {
+        *ADD(code, young) = program;
+        program->mug = mug;
+        code->by_mug[mug % SHARED] = program;
     }
     *out = program;
     return NK_OK;
@@ -1702,12 +1753,34 @@ void nk_code_list_site(struct nk_code *code, struct nk_site *site) {
     *ADD(code, listed) = site;
 }
 
+bool nk_code_turn_site(struct nk_code *code, struct nk_site *site, nk_noun key) {
+    struct nk_target last = site->last;
+    site->last = no_target;
+    if (last.key == NK_NONE) return false;
+    if (site->others == NULL) {
+        site->others = malloc(OTHERS_SIZE);
+        NK_ASSERT(site->others != NULL);
+        code->bytes += OTHERS_SIZE;
+        for (uint32_t i = 0; i < NK_SITE_OTHERS; i++)
+            site->others[i] = no_target;
+    }
+    /* Those in front of it move down by one; so does all where it is new. */
+    for (uint32_t i = 0; i < NK_SITE_OTHERS; i++) {
+        struct nk_target other = site->others[i];
+        site->others[i] = last;
+        if (other.key == key) {
+            site->last = other;
+            return true;
+        }
+        last = other;
+    }
+    return false;
+}
+
 static void forget_site(struct nk_site *site) {
-    site->key = NK_NONE;
-    site->context = NK_NONE;
-    site->program = NULL;
-    site->arm = NULL;
-    site->jetted = false;
+    site->last = no_target;
+    for (uint32_t i = 0; site->others != NULL && i < NK_SITE_OTHERS; i++)
+        site->others[i] = no_target;
     site->listed = false;
 }
 
@@ -1739,6 +1812,7 @@ void nk_code_trace(struct nk_code *code, struct nk_arena *arena, nk_root_visit v
         code->traced = tenured;
     }
     size_t first = arena->minor ? code->traced : 0;
+    code->moved = drop_inactive || first < code->young_count;
     for (size_t i = first; i < code->young_count; i++) {
         struct nk_program *program = code->young[i];
         visit(arena, &program->formula);
@@ -1749,7 +1823,7 @@ void nk_code_trace(struct nk_code *code, struct nk_arena *arena, nk_root_visit v
 }
 
 void nk_code_moved(struct nk_code *code) {
-    if (code->nursery.count == 0) return;
+    if (!code->moved) return;
     table_clear(&code->nursery);
     for (size_t i = 0; i < code->young_count; i++) {
         table_put(&code->nursery, code->young[i]);
@@ -1813,12 +1887,17 @@ static void table_remove(struct table *table, size_t hole) {
     table->slots[hole] = NULL;
 }
 
+static bool is_dead(const struct nk_target *target, const struct nk_home *home) {
+    return (target->key != NK_NONE && !nk_home_marked(home, target->key)) ||
+           (target->context != NK_NONE && !nk_home_marked(home, target->context));
+}
+
 static void purge_sites(struct nk_program *program, const struct nk_home *home) {
     for (uint32_t i = 0; i < program->site_count; i++) {
         struct nk_site *site = &program->sites[i];
-        bool dead = (site->key != NK_NONE && !nk_home_marked(home, site->key)) ||
-                    (site->context != NK_NONE && !nk_home_marked(home, site->context));
-        bool listed = site->listed;
+        bool dead = is_dead(&site->last, home), listed = site->listed;
+        for (uint32_t k = 0; site->others != NULL && k < NK_SITE_OTHERS; k++)
+            dead |= is_dead(&site->others[k], home);
         if (dead) forget_site(site);
         site->listed = listed;
     }
@@ -1854,6 +1933,6 @@ bool nk_code_purge(struct nk_code *code, const struct nk_home *home, size_t *cur
 }
 
 struct nk_code_stats nk_code_stats(const struct nk_code *code) {
-    return (struct nk_code_stats){code->compiled, code->home.count, code->young_count,
-                                  code->bytes};
+    return (struct nk_code_stats){code->compiled, code->shared, code->home.count,
+                                  code->young_count, code->bytes};
 }

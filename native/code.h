@@ -10,9 +10,12 @@
  *     nursery  formulas of the running event: traced as roots, rehashed when
  *              a collection moves them, thinned out when there are many, and
  *              all dropped with the event.
- * A call site remembers the last battery (or formula) it saw and what runs
- * for it. Sites that saw a nursery noun are listed, and forget it at each
- * collection. So an address never meets another formula's program.
+ * A call site remembers the last few batteries (or formulas) it saw and what
+ * runs for each. Sites that saw a nursery noun are listed, and forget it at
+ * each collection. So an address never meets another formula's program.
+ *
+ * A formula of the nursery that is equal to another one there, which Nock has
+ * just made anew, runs as that one's program.
  *
  * Owns: programs, their tables and sites.
  * Limits: a formula whose code outgrows OUTLINE words (or its compilation
@@ -25,16 +28,35 @@
 #include "home.h"
 #include "opcodes.h"
 
-struct nk_arm; /* jet.h */
+struct nk_arm_counts; /* jet.h */
 
-struct nk_site {
+/* How what a site saw is called. */
+enum nk_how {
+    NK_CALLED,
+    NK_JETTED, /* the battery is registered with a jet there */
+    NK_KEPT,   /* its program makes something of the core, see `makes` */
+};
+
+/* What a call site saw, and what runs for it. */
+struct nk_target {
     nk_noun key; /* battery (kick, slam) or formula (nock); NK_NONE */
     struct nk_program *program;
-    const struct nk_arm *arm; /* jet of that battery's arm, or NULL */
-    nk_noun context;          /* parent core that proved the jet's location */
+    /* Jetted: the parent core that proved the jet's location, and where it
+     * lies. Kept: the last core, whose product is kept. Or NK_NONE. */
+    nk_noun context;
+    union {
+        struct nk_arm_counts *jet; /* jetted: or NULL */
+        nk_noun product;           /* kept */
+    };
+    uint32_t parent_axis;
+    enum nk_how how;
+};
+
+#define NK_SITE_OTHERS 3u
+struct nk_site {
+    struct nk_target last;
+    struct nk_target *others; /* those before, or NULL: it never saw a second */
     uint64_t axis;            /* of the arm, for kicks */
-    uint32_t parent_axis;     /* where [context] lies */
-    bool jetted;              /* the battery is registered with a jet there */
     bool listed;
 };
 
@@ -49,10 +71,13 @@ struct nk_live {
 
 struct nk_program {
     nk_noun formula;
+    uint32_t mug; /* the formula's, in the nursery */
     uint32_t *code;
     nk_noun *literals;
     struct nk_site *sites;
     uint32_t registers;
+    uint32_t makes; /* words; not 0: all it does is to make its product, which
+                     * a kick does in place and keeps for that core */
     uint32_t code_count;
     uint32_t literal_count;
     uint32_t site_count;
@@ -62,11 +87,13 @@ struct nk_program {
     uint32_t point_count;
     uint32_t call_count;
     uint32_t dead_count;
-    const struct nk_arm *arm; /* that this stub stands for, or NULL */
-    bool active;              /* scratch: found on the stack */
-    uint32_t name;            /* for the profile (probe.h); 0: not known */
-    uint32_t name_tried;      /* registered locations when it was looked for */
+    struct nk_arm_counts *jet; /* that this stub stands for, or NULL */
+    bool active;               /* scratch: found on the stack */
+    uint32_t name;             /* for the profile (probe.h); 0: not known */
+    uint32_t name_tried;       /* registered locations when it was looked for */
 };
+
+#define NK_MAKER_REGISTERS 16u
 
 struct nk_code;
 
@@ -94,6 +121,10 @@ static inline struct nk_program *nk_code_of(const uint32_t *ip) {
 const struct nk_live *nk_code_point(const struct nk_program *program,
                                     const uint32_t *ip);
 
+/* A site meets [key], which is not its last one. True: it did before, and has
+ * it as its last again. Else its last one is empty, to be filled. */
+bool nk_code_turn_site(struct nk_code *code, struct nk_site *site, nk_noun key);
+
 /* Note that a site holds a nursery reference. */
 void nk_code_list_site(struct nk_code *code, struct nk_site *site);
 
@@ -115,7 +146,7 @@ bool nk_code_purge(struct nk_code *code, const struct nk_home *home, size_t *cur
 
 /* Counters, for status and tests. */
 struct nk_code_stats {
-    uint64_t compiled, home_programs, nursery_programs, bytes;
+    uint64_t compiled, shared, home_programs, nursery_programs, bytes;
 };
 struct nk_code_stats nk_code_stats(const struct nk_code *code);
 

@@ -313,9 +313,9 @@ static nk_noun cord_of(const char *text) {
     return cord;
 }
 
-const struct nk_arm *nk_jets_find(struct nk_machine *machine, nk_noun core,
-                                  uint64_t axis, uint32_t *parent_axis,
-                                  nk_noun *parent) {
+struct nk_arm_counts *nk_jets_find(struct nk_machine *machine, nk_noun core,
+                                   uint64_t axis, uint32_t *parent_axis,
+                                   nk_noun *parent) {
     struct nk_jets *jets = machine->jets;
     *parent = NK_NONE;
     uint32_t index = axis == 2 ? locate(machine, core) : NONE;
@@ -331,7 +331,7 @@ const struct nk_arm *nk_jets_find(struct nk_machine *machine, nk_noun core,
         *parent_axis = location->axis;
         *parent = nk_slot(&machine->arena, core, location->axis);
     }
-    return arm;
+    return arm == NULL ? NULL : nk_jets_counts(jets, arm);
 }
 
 nk_noun nk_jets_hook(struct nk_machine *machine, nk_noun core, nk_noun name) {
@@ -412,7 +412,7 @@ static void arm_ready(struct nk_arm_counts *counts, const struct nk_arm *arm,
     counts->arm = arm;
     if (arm->program == NULL) return;
     counts->program = nk_stub_new(code, arm->path, arm->program);
-    counts->program->arm = arm;
+    counts->program->jet = counts;
 }
 
 struct nk_jets *nk_jets_new(struct nk_code *code) {

@@ -73,9 +73,9 @@ bool nk_jets_known(struct nk_machine *machine, nk_noun battery, uint64_t axis);
 /* The arm that stands for [axis] of this core, or NULL. [parent_axis] and
  * [parent]: another core of the same battery with the very same parent there
  * has the same arm. */
-const struct nk_arm *nk_jets_find(struct nk_machine *machine, nk_noun core,
-                                  uint64_t axis, uint32_t *parent_axis,
-                                  nk_noun *parent);
+struct nk_arm_counts *nk_jets_find(struct nk_machine *machine, nk_noun core,
+                                   uint64_t axis, uint32_t *parent_axis,
+                                   nk_noun *parent);
 
 /* The arm that a %sham hint names (gates only), or NULL. */
 const struct nk_arm *nk_jets_sham(struct nk_machine *machine, nk_noun name);
@@ -83,16 +83,14 @@ const struct nk_arm *nk_jets_sham(struct nk_machine *machine, nk_noun name);
 /* The axis that the core's registration gave to hook [name]; 0 if none. */
 nk_noun nk_jets_hook(struct nk_machine *machine, nk_noun core, nk_noun name);
 
-/* Counters, per arm. A hit that was checked (probe.h) is counted again. */
+/* An arm and its counters. A hit that was checked (probe.h) is counted again. */
 struct nk_arm_counts {
     const struct nk_arm *arm;
     struct nk_program *program; /* NULL: the arm has a jet */
     uint64_t hits, misses, checked, unchecked, wrong;
 };
 struct nk_arm_counts *nk_jets_counts(struct nk_jets *jets, const struct nk_arm *arm);
-static inline void nk_jets_count(struct nk_jets *jets, const struct nk_arm *arm,
-                                 bool hit) {
-    struct nk_arm_counts *counts = nk_jets_counts(jets, arm);
+static inline void nk_jets_count(struct nk_arm_counts *counts, bool hit) {
     counts->hits += hit;
     counts->misses += !hit;
 }

@@ -287,12 +287,12 @@ op_NOCK:
     site = &program->sites[ip[1]];
     a = REG(2);
     b = REG(3);
-    if (NK_UNLIKELY(site->key != b)) {
+    if (NK_UNLIKELY(site->last.key != b)) {
         status = fill_nock(machine, site, b);
         if (status != NK_OK) goto code_failed;
         pressed = false;
     }
-    callee = site->program;
+    callee = site->last.program;
     length = 8;
     goto call;
 op_TNOCK:
@@ -300,42 +300,42 @@ op_TNOCK:
     site = &program->sites[ip[1]];
     a = REG(2);
     b = REG(3);
-    if (NK_UNLIKELY(site->key != b)) {
+    if (NK_UNLIKELY(site->last.key != b)) {
         status = fill_nock(machine, site, b);
         if (status != NK_OK) goto code_failed;
         pressed = false;
     }
-    callee = site->program;
+    callee = site->last.program;
     goto tail_call;
 op_KICK:
     FUEL_OR_POLL();
     site = &program->sites[ip[1]];
     a = REG(2);
     CELL_OR_EXIT(a);
-    if (NK_UNLIKELY(site->key != HEAD(a))) {
-        status = fill_kick(machine, site, a);
+    if (NK_UNLIKELY(site->last.key != HEAD(a))) {
+        status = fill_kick(machine, site, a, true);
         if (status != NK_OK) goto code_failed;
         pressed = false;
     }
-    callee = site->program;
+    callee = site->last.program;
     NAME_CALLEE();
     length = 7;
-    if (NK_UNLIKELY(site->jetted)) goto jet;
+    if (NK_UNLIKELY(site->last.how != NK_CALLED)) goto special;
     goto call;
 op_TKICK:
     FUEL_OR_POLL();
     site = &program->sites[ip[1]];
     a = REG(2);
     CELL_OR_EXIT(a);
-    if (NK_UNLIKELY(site->key != HEAD(a))) {
-        status = fill_kick(machine, site, a);
+    if (NK_UNLIKELY(site->last.key != HEAD(a))) {
+        status = fill_kick(machine, site, a, true);
         if (status != NK_OK) goto code_failed;
         pressed = false;
     }
-    callee = site->program;
+    callee = site->last.program;
     NAME_CALLEE();
     length = 0;
-    if (NK_UNLIKELY(site->jetted)) goto jet;
+    if (NK_UNLIKELY(site->last.how != NK_CALLED)) goto special;
     goto tail_call;
 op_SLAM:
     FUEL_OR_POLL();
@@ -344,18 +344,18 @@ op_SLAM:
     CELL_OR_EXIT(a);
     b = TAIL(a);
     CELL_OR_EXIT(b);
-    if (NK_UNLIKELY(site->key != HEAD(a))) {
-        status = fill_kick(machine, site, a);
+    if (NK_UNLIKELY(site->last.key != HEAD(a))) {
+        status = fill_kick(machine, site, a, false);
         if (status != NK_OK) goto code_failed;
         pressed = false;
     }
     ROOM(6);
     value = CONS(REG(3), TAIL(b));
     a = CONS(HEAD(a), value);
-    callee = site->program;
+    callee = site->last.program;
     NAME_CALLEE();
     length = 8;
-    if (NK_UNLIKELY(site->jetted)) goto jet;
+    if (NK_UNLIKELY(site->last.how == NK_JETTED)) goto jet;
     goto call;
 op_TSLAM:
     FUEL_OR_POLL();
@@ -364,25 +364,47 @@ op_TSLAM:
     CELL_OR_EXIT(a);
     b = TAIL(a);
     CELL_OR_EXIT(b);
-    if (NK_UNLIKELY(site->key != HEAD(a))) {
-        status = fill_kick(machine, site, a);
+    if (NK_UNLIKELY(site->last.key != HEAD(a))) {
+        status = fill_kick(machine, site, a, false);
         if (status != NK_OK) goto code_failed;
         pressed = false;
     }
     ROOM(6);
     value = CONS(REG(3), TAIL(b));
     a = CONS(HEAD(a), value);
-    callee = site->program;
+    callee = site->last.program;
     NAME_CALLEE();
     length = 0;
-    if (NK_UNLIKELY(site->jetted)) goto jet;
+    if (NK_UNLIKELY(site->last.how == NK_JETTED)) goto jet;
     goto tail_call;
+
+    /* A core [a] at [site] whose arm makes something of it; length 0 is a tail
+     * call. */
+special:
+    if (site->last.how == NK_JETTED) goto jet;
+    if (a == site->last.context) {
+#if WATCHED
+        probe->kept++;
+#endif
+        value = site->last.product;
+    } else {
+        ROOM(callee->makes);
+        SAVE();
+        status = make(machine, callee, a, &value);
+        top = arena->top;
+        if (status != NK_OK) goto bail;
+        keep_product(machine, site, a, value);
+    }
+    if (length == 0) goto give;
+    base[ip[length - 4]] = value;
+    NEXT(length);
 
     /* A core [a] whose battery is registered, at [site]; length 0 is a tail
      * call. A jet changes no register, so the instruction can start again. */
 jet: {
     SAVE();
-    const struct nk_arm *arm = site_arm(machine, site, a);
+    struct nk_arm_counts *counts = site_jet(machine, site, a);
+    const struct nk_arm *arm = counts == NULL ? NULL : counts->arm;
 #if WATCHED
     if (arm != NULL && probe->check && stack->checking == 0) {
         stack->to_check = arm;
@@ -391,7 +413,6 @@ jet: {
     }
 #endif
     if (arm != NULL && arm->program != NULL) {
-        struct nk_arm_counts *counts = nk_jets_counts(machine->jets, arm);
         callee = counts->program;
         counts->hits += arm->jet == NULL;
 #if WATCHED
@@ -408,7 +429,7 @@ jet: {
             goto collect_full;
         }
         tried = false;
-        nk_jets_count(machine->jets, arm, status != NK_PUNT);
+        nk_jets_count(counts, status != NK_PUNT);
         top = arena->top;
         if (status == NK_OK) {
             if (length == 0) goto give;
@@ -442,9 +463,7 @@ op_SLOG:
     NEXT(2);
 op_FAST:
     SAVE();
-    if (machine->jets_enabled && nk_jets_register(machine, REG(1), REG(2))) {
-        nk_code_forget_sites(machine->code);
-    }
+    register_core(machine, REG(1), REG(2));
     NEXT(3);
 op_MEMO: {
     enum nk_memo_kind kind = nk_memo_kind(arena, REG(2));
@@ -516,7 +535,7 @@ op_SHAM: {
         goto collect_full;
     }
     tried = false;
-    nk_jets_count(machine->jets, arm, status != NK_PUNT);
+    nk_jets_count(nk_jets_counts(machine->jets, arm), status != NK_PUNT);
 #if WATCHED
     if (probe->check) nk_jets_counts(machine->jets, arm)->unchecked++;
 #endif
@@ -635,7 +654,7 @@ decline:
     status = nk_code_get(machine->code, arena, nk_head(arena, a), &callee);
     if (status != NK_OK) goto code_failed;
     pressed = false;
-    struct nk_arm_counts *declined = nk_jets_counts(machine->jets, program->arm);
+    struct nk_arm_counts *declined = program->jet;
     declined->hits--;
     declined->misses++;
     goto tail_call;
@@ -668,7 +687,7 @@ op_CHECK:
     }
     tried = false;
     top = arena->top;
-    nk_jets_count(machine->jets, arm, status != NK_PUNT);
+    nk_jets_count(nk_jets_counts(machine->jets, arm), status != NK_PUNT);
     if (status == NK_PUNT) {
         ip += ip[3];
         GO;
@@ -708,7 +727,7 @@ op_CHECKED:
     /* An arm that is remembered: its jet is none, but gives the key. */
 op_RECALL:
     SAVE();
-    status = program->arm->jet(machine, REG(3), &value);
+    status = program->jet->arm->jet(machine, REG(3), &value);
     top = arena->top;
     if (status == NK_MEME && !tried) {
         tried = true;
@@ -723,7 +742,7 @@ op_RECALL:
     if (status != NK_OK) goto bail;
     REG(2) = value;
     value = nk_memo_get(machine, NK_MEMO_TRANSIENT, stack->context, value, 0);
-    nk_jets_count(machine->jets, program->arm, value != NK_NONE);
+    nk_jets_count(program->jet, value != NK_NONE);
     REG(1) = value == NK_NONE ? 0 : value;
     if (value == NK_NONE) NEXT(5);
     ip += ip[4];

@@ -730,56 +730,140 @@ static void stack_rest(struct nk_stack *stack) {
 
 /* ---- calls ---- */
 
-/* Fill a site for a formula. NK_EXIT: it is an atom; others: nk_code_get. */
+static void register_core(struct nk_machine *machine, nk_noun core, nk_noun clue) {
+    if (machine->jets_enabled && nk_jets_register(machine, core, clue)) {
+        nk_code_forget_sites(machine->code);
+    }
+}
+
+/* Have a site know a formula. NK_EXIT: it is an atom; others: nk_code_get. */
 static nk_status fill_nock(struct nk_machine *machine, struct nk_site *site,
                            nk_noun formula) {
+    if (nk_code_turn_site(machine->code, site, formula)) {
+        machine->site_turns++;
+        return NK_OK;
+    }
     struct nk_program *program = NULL;
     nk_status status = nk_code_get(machine->code, &machine->arena, formula, &program);
     if (status != NK_OK) return status;
     machine->site_fills++;
-    site->key = formula;
-    site->program = program;
+    site->last.key = formula;
+    site->last.program = program;
     if (!nk_is_durable(&machine->arena, formula)) {
         nk_code_list_site(machine->code, site);
     }
     return NK_OK;
 }
 
-/* Fill a site for a core's battery. NK_EXIT: no such arm. */
+/* Have a site know a core's battery; [keeps]: it may keep a product. NK_EXIT:
+ * no such arm. */
 static nk_status fill_kick(struct nk_machine *machine, struct nk_site *site,
-                           nk_noun core) {
+                           nk_noun core, bool keeps) {
     struct nk_arena *arena = &machine->arena;
+    nk_noun battery = nk_head(arena, core);
+    if (nk_code_turn_site(machine->code, site, battery)) {
+        machine->site_turns++;
+        return NK_OK;
+    }
     nk_noun formula = nk_slot(arena, core, site->axis);
     if (formula == NK_NONE) return NK_EXIT;
     struct nk_program *program = NULL;
     nk_status status = nk_code_get(machine->code, arena, formula, &program);
     if (status != NK_OK) return status;
     machine->site_fills++;
-    nk_noun battery = nk_head(arena, core);
-    site->key = battery;
-    site->program = program;
-    site->context = NK_NONE;
-    site->arm = NULL;
-    site->jetted = machine->jets_enabled && nk_jets_known(machine, battery, site->axis);
+    site->last.key = battery;
+    site->last.program = program;
+    site->last.how = NK_CALLED;
+    if (machine->jets_enabled && nk_jets_known(machine, battery, site->axis)) {
+        site->last.how = NK_JETTED;
+    } else if (keeps && program->makes != 0) {
+        site->last.how = NK_KEPT;
+    }
     if (!nk_is_durable(arena, battery)) nk_code_list_site(machine->code, site);
     return NK_OK;
 }
 
 /* The jet for this core at this site, or NULL. */
-static const struct nk_arm *site_arm(struct nk_machine *machine, struct nk_site *site,
-                                     nk_noun core) {
+static struct nk_arm_counts *site_jet(struct nk_machine *machine, struct nk_site *site,
+                                      nk_noun core) {
     struct nk_arena *arena = &machine->arena;
-    if (site->context != NK_NONE &&
-        nk_slot(arena, core, site->parent_axis) == site->context) {
-        return site->arm;
+    struct nk_target *last = &site->last;
+    if (last->context != NK_NONE &&
+        nk_slot(arena, core, last->parent_axis) == last->context) {
+        return last->jet;
     }
     nk_noun parent = NK_NONE;
-    site->arm = nk_jets_find(machine, core, site->axis, &site->parent_axis, &parent);
-    site->context = parent;
+    last->jet = nk_jets_find(machine, core, site->axis, &last->parent_axis, &parent);
+    last->context = parent;
     if (parent != NK_NONE && !nk_is_durable(arena, parent)) {
         nk_code_list_site(machine->code, site);
     }
-    return site->arm;
+    return last->jet;
+}
+
+/* The axis of the load [op] with operands at [ip]. */
+static nk_noun load(const struct nk_arena *arena, const uint32_t *ip, nk_noun from) {
+    static const uint8_t axes[] = {2, 3, 4, 5, 6, 7, 12, 13, 14, 15};
+    if (*ip != NK_OP_LDP) return nk_slot(arena, from, axes[*ip - NK_OP_LD2]);
+    for (uint32_t path = ip[3]; path != 1; path >>= 1) {
+        if (!nk_is_cell(from)) return NK_NONE;
+        from = (path & 1) != 0 ? nk_tail(arena, from) : nk_head(arena, from);
+    }
+    return from;
+}
+
+/* Run a program that only makes its product, see `makes` in code.h. */
+static nk_status make(struct nk_machine *machine, const struct nk_program *program,
+                      nk_noun core, nk_noun *product) {
+    struct nk_arena *arena = &machine->arena;
+    const uint32_t *ip = program->code;
+    nk_noun reg[NK_MAKER_REGISTERS];
+    reg[0] = core;
+    for (;; ip += nk_opcode_words((enum nk_opcode) * ip)) {
+        switch (*ip) {
+        case NK_OP_RET:
+            *product = reg[ip[1]];
+            return NK_OK;
+        case NK_OP_RETK:
+            *product = program->literals[ip[1]];
+            return NK_OK;
+        case NK_OP_MOVE:
+            reg[ip[1]] = reg[ip[2]];
+            break;
+        case NK_OP_LDK:
+            reg[ip[1]] = program->literals[ip[2]];
+            break;
+        case NK_OP_CONS:
+            reg[ip[1]] = nk_cons(arena, reg[ip[2]], reg[ip[3]]);
+            break;
+        case NK_OP_FAST:
+            register_core(machine, reg[ip[1]], reg[ip[2]]);
+            break;
+        case NK_OP_TRACE: {
+            nk_noun entry = nk_cons(arena, program->literals[ip[1]], reg[ip[2]]);
+            machine->trace = nk_cons(arena, entry, machine->trace);
+            break;
+        }
+        case NK_OP_UNTRACE:
+            machine->trace = nk_tail(arena, machine->trace);
+            break;
+        default:
+            reg[ip[1]] = load(arena, ip, reg[ip[2]]);
+            if (reg[ip[1]] == NK_NONE) return NK_EXIT;
+        }
+    }
+}
+
+/* The site keeps what was made of [core], if it still knows its battery. */
+static void keep_product(struct nk_machine *machine, struct nk_site *site, nk_noun core,
+                         nk_noun product) {
+    struct nk_arena *arena = &machine->arena;
+    if (site->last.key != nk_head(arena, core)) return;
+    site->last.context = core;
+    site->last.product = product;
+    if (!nk_is_durable(arena, core) || !nk_is_durable(arena, product)) {
+        nk_code_list_site(machine->code, site);
+    }
 }
 
 /* ---- the profile ---- */

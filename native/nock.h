@@ -50,6 +50,7 @@ struct nk_machine {
     bool jets_enabled;
     struct nk_probe *probe; /* NULL: nothing is observed. Freed with the machine */
     uint64_t site_fills;    /* calls whose site did not know their target yet */
+    uint64_t site_turns;    /* calls whose site knew it, but not as its last one */
     nk_slog_sink slog;
     void *slog_context;
 };

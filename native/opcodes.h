@@ -110,6 +110,15 @@ static inline uint32_t nk_path(uint64_t axis) {
     return path;
 }
 
+static inline uint32_t nk_opcode_words(enum nk_opcode op) {
+    static const uint8_t words[] = {
+#define NK_OPCODE_WORDS(name, words, kinds) words,
+        NK_OPCODES(NK_OPCODE_WORDS)
+#undef NK_OPCODE_WORDS
+    };
+    return words[op];
+}
+
 /* The load of a slot: LDP where no shorter one is made for it. */
 static inline uint32_t nk_load_opcode(uint64_t axis) {
     if (axis >= 2 && axis <= 7) return NK_OP_LD2 + (uint32_t)(axis - 2);

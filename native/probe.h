@@ -29,6 +29,7 @@ struct nk_probe_table; /* names and samples */
 
 struct nk_probe {
     uint64_t instructions[NK_OP_COUNT];
+    uint64_t kept;         /* kicks whose product was kept from the last one */
     uint64_t words;        /* allocated in the nursery */
     uint64_t nursery_peak; /* bytes */
     uint64_t stack_peak;   /* bytes */

@@ -354,6 +354,37 @@ def test_nock_counts_what_it_did(file: Path) -> None:
     assert 0 < memo["bytes_peak"] <= memo["bytes_max"]
 
 
+def counted(file: Path, subject: object, body: object) -> dict[str, int]:
+    """Counts of a loop up to 100; its core is [formula number subject]."""
+    loop = (6, (5, (1, 100), 0, 6), (0, 6), 9, 2, 10, body, 0, 1)
+    write(file, noun(0, 9, 2, 1, loop, 0, subject))
+    row = json.loads(tool("nock", file, "--stats", "--json").stdout)
+    assert row["text"] == "100"
+    stats: dict[str, int] = row["stats"]
+    return stats
+
+
+def test_a_call_knows_what_it_met_before(file: Path) -> None:
+    swap = (3, (2, (0, 6), 0, 14), (0, 15), 0, 14)
+    stats = counted(file, ((4, 0, 1), 7, (0, 1), 4, 0, 1), swap)
+    assert stats["call_cache_turns"] == 98
+    assert stats["call_cache_misses"] <= 6
+
+
+def test_equal_formulas_share_a_program(file: Path) -> None:
+    add_one = (6, 2, (0, 6), (1, 4), (1, 0), 1, 1)
+    stats = counted(file, 0, add_one)
+    assert stats["programs_shared"] == 99
+    assert stats["programs_compiled"] == 3
+
+
+def test_what_an_arm_makes_of_its_core_is_kept(file: Path) -> None:
+    gate = ((1, 0, 6), (1, 0), 0, 1)
+    kick_and_add = (6, 7, ((9, 2, 0, 7), 4, 0, 6), 0, 3)
+    stats = counted(file, (gate, 0), kick_and_add)
+    assert stats["call_products_kept"] == 99
+
+
 def test_stats_count_jets(file: Path) -> None:
     gate = noun(11, ("fast", 1, "dec", (0, 7), 0), (1, 0, 0), (1, 7), 0, 1)
     layer = noun(11, ("fast", 1, "one", (0, 3), 0), (1, 0, 0), 0, 1)
