@@ -32,9 +32,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from king.check import module_command
+from king.errors import TreadleError
 from king.lab.cuts import FILESYSTEMS, run, unmount, why_not
 from king.lab.judge import Promise
-from king.lab.pair import Hand
+from king.lab.pair import Hand, Hang, Over
 from king.lab.scenario import Scenario
 from king.lab.trial import PIER, Blow, Lab, Siege, promise_of
 from king.lab.witness import NO_FAULT
@@ -114,7 +115,7 @@ def record(lab: Lab, scenario: Scenario, kind: str, keep: Path) -> None:
     `keep`.
 
     :raises CalledProcessError: nothing can be mounted here.
-    :raises Over, Hang: it does not go well in peace.
+    :raises TreadleError: failed: it does not even go well in peace.
     """
     keep.mkdir()
     with lab.room() as folder:
@@ -133,6 +134,9 @@ def record(lab: Lab, scenario: Scenario, kind: str, keep: Path) -> None:
             hand = Hand(lab.stable, mount / PIER, folder, pill=lab.pill, notes=notes)
             try:
                 scenario.play(hand)
+            except (Over, Hang) as error:
+                why = f"{scenario.name} fails in peace: {error}: {hand.words[-900:]}"
+                raise TreadleError("failed", why) from error
             finally:
                 hand.close()
         value = {

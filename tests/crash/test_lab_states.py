@@ -2,7 +2,7 @@
 
 King and serf are recorded together; log and image of each state are opened as
 a start opens them, caught up, and held against what people had been told.
-TREADLE_LAB_STATES: how many of each scenario (560). TREADLE_LAB_SEED.
+TREADLE_LAB_STATES: how many of each scenario (440). TREADLE_LAB_SEED.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from king.lab.scenario import all_scenarios, find_scenario
 from king.lab.session import Session
 from king.lab.trial import Lab
 
-STATES = int(os.environ.get("TREADLE_LAB_STATES", "560"))
+STATES = int(os.environ.get("TREADLE_LAB_STATES", "440"))
 SEED = int(os.environ.get("TREADLE_LAB_SEED", "1"))
 PAIRS = 2
 
