@@ -708,13 +708,15 @@ class LmdbStore:
                 raise self.fail(error, "settling the log") from error
 
     def touch(self, first: int) -> None:
-        """Come by every page of the rows from `first` on."""
+        """Come by every page of the rows from `first` on; of a damaged tree that
+        runs in a circle, by as many as there should be."""
+        count = self.last - max(first, self.first) + 1
         with (
             self._env.begin(db=self._events, buffers=True) as txn,
             txn.cursor() as cursor,
         ):
             if cursor.set_range(_KEY.pack(first)):
-                deque(cursor.iternext(), maxlen=0)
+                deque(islice(cursor.iternext(), count), maxlen=0)
 
     def rehearse(self) -> None:
         """Come by the pages that a start does: of the newest rows, and those
