@@ -285,10 +285,11 @@ def _inspect_rows(
         findings.append(("log", "bad", f"and {faults - 10} more such events"))
     if not faults:
         epochs = _counted(len(log.epochs), "epoch")
-        text = (
-            f"events {log.first} to {log.last} in {epochs}, without holes, "
-            f"every jam canonical; {log.size_bytes():,} bytes"
-        )
+        text = f"events {log.first} to {log.last} in {epochs}, without holes, "
+        text += "every jam canonical"
+        if not log.first:
+            text = f"no event yet in {epochs}: it goes on from event {log.last}"
+        text += f"; {log.size_bytes():,} bytes"
         findings.append(("log", "ok", text))
 
 

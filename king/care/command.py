@@ -28,6 +28,7 @@ from proto.noun import Cell, Noun
 __all__ = ["add_commands", "perform", "run"]
 
 _FAULT = ("error", "message", "hint")
+_METAVARS = {Kind.NUMBER: "N"}
 
 
 def add_commands(
@@ -55,7 +56,9 @@ def _add_argument(command: argparse.ArgumentParser, argument: Argument) -> None:
     if argument.is_option:
         more["dest"] = argument.key
         if argument.kind is not Kind.FLAG:
-            more["metavar"] = argument.name.lstrip("-").upper()
+            more["metavar"] = _METAVARS.get(
+                argument.kind, argument.name.lstrip("-").upper()
+            )
         command.add_argument(argument.name, **more)
     else:
         more.pop("default")

@@ -79,6 +79,7 @@ def test_a_rock_goes_out_and_comes_in(ship: Path, tmp_path: Path) -> None:
     after = facts(pier)
     assert after["epochs"] == [f"0i{before['last']}"]
     assert after["snapshot_event"] == before["last"]
+    assert f"goes on from event {before['last']}" in treadle("check", pier).out
     runs_on(pier)
     # Its snapshot is lost: the epoch keeps the state at its start.
     (pier / ".urb/chk/treadle.image").unlink()
