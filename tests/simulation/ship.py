@@ -61,8 +61,9 @@ __all__ = ["Report", "simulate"]
 LOW_WATER = 1 << 20
 EPOCH = 1 << 100
 SECOND = 1 << 64
-REST_S = 400.0
-"""A ship in peace that takes longer than this to come to rest is stuck."""
+REST_S = 1200.0
+"""A ship in peace that takes longer than this to come to rest is stuck. (Garbage that
+looks like a long frame costs a serf its whole deadline, three times an event.)"""
 END_S = 10_000.0
 """If all wait for one another, time jumps here."""
 REIGNS_MAX = 12
