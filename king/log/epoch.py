@@ -547,13 +547,13 @@ def open_log_at_risk(
             )
         if not epochs:
             epochs = [Epoch(0, log_dir, 1, "unknown")]
+    _check_left_out(log_dir, epochs, live)
     if not epochs:
         raise TreadleError(
             "log-missing",
             f"there is no epoch in {log_dir}",
             "restore the pier from a copy",
         )
-    _check_left_out(log_dir, epochs, live)
     stores: list[LmdbStore] = []
     try:
         for epoch in epochs:
