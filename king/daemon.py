@@ -318,6 +318,7 @@ class _Ship:
             verify,
             image=self.layout.image,
             scratch=self.layout.restored_image,
+            identity=self.pier.identity,
             epochs=self.pier.log.epochs,
             last=self.pier.log.last,
             tell=self._tell_recovery,

@@ -10,6 +10,7 @@ Limits: where a copy could not be made at the epoch's very start (a crash, a ful
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import time
@@ -184,6 +185,7 @@ async def start_from_epochs(
     *,
     image: Path,
     scratch: Path,
+    identity: bytes,
     epochs: Sequence[Epoch],
     last: int,
     tell: Callable[[str], None],
@@ -198,7 +200,7 @@ async def start_from_epochs(
     assert lord.ripe is not None
     for epoch in reversed(epochs):
         kept = read_start(epoch)
-        if kept is None or kept.event > last:
+        if kept is None or kept.event > last or kept.identity != identity.hex():
             continue
         if kept.event <= lord.ripe.event:
             break
@@ -253,7 +255,9 @@ def roll_is_due(epoch: Epoch, last: int, size: int, limits: RollLimits) -> str:
     if limits.bytes and size >= limits.bytes:
         return f"{name} has {size:,} bytes"
     if limits.days:
-        days = (time.time() - (epoch.path / "epoc.txt").stat().st_mtime) / 86_400
-        if days >= limits.days:
-            return f"{name} is {int(days)} days old"
+        with contextlib.suppress(OSError):
+            made = (epoch.path / "epoc.txt").stat().st_mtime
+            days = (time.time() - made) / 86_400
+            if days >= limits.days:
+                return f"{name} is {int(days)} days old"
     return ""

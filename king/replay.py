@@ -604,6 +604,7 @@ async def play_through(
             verify,
             image=image,
             scratch=pier.layout.restored_image,
+            identity=pier.identity,
             epochs=() if from_scratch else pier.log.epochs,
             last=pier.log.last,
             tell=_print_line,
