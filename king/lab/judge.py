@@ -37,6 +37,7 @@ from king.lab.states import Tree
 from king.log.epoch import Log
 from king.log.start import image_of, read_start, record_of
 from king.log.verify import verify_log
+from king.log_file import LogFileReader
 from king.pier import Layout, identity_bytes, open_pier
 from proto.errors import ProtoError
 from proto.jam import cue, jam
@@ -45,6 +46,7 @@ from proto.noun import Cell, Noun
 
 __all__ = [
     "AWAY",
+    "CARRIED",
     "TAKEN",
     "Judge",
     "Promise",
@@ -60,6 +62,9 @@ that are left must be the whole history."""
 TAKEN = "taken"
 """Beside a pier, where a scenario takes a snapshot of it: if it is there at all, it
 is whole, and of the pier's history."""
+
+CARRIED = "carried.log"
+"""Beside a pier, where a scenario exports its log: if it is there, it is whole."""
 
 _ANSWER_S = 120.0
 _ROWS_KEPT = 1 << 16
@@ -260,6 +265,9 @@ class Judge:
                     looked = self.look(root / TAKEN)
                 self._looks[tree.key(below=below)] = looked
         self._judge_taken(looked, promise, verdict)
+        if CARRIED in tree.paths():
+            with _written(tree, root, below=CARRIED):
+                verdict.faults += _file_faults(root / CARRIED)
         return verdict
 
     def look(self, root: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -454,6 +462,17 @@ def copy_pier(pier: Path, folder: Path, name: str) -> Path:
         if (pier.parent / beside).exists():
             shutil.copytree(pier.parent / beside, folder / beside)
     return copy
+
+
+def _file_faults(path: Path) -> list[str]:
+    """Of a log that was exported."""
+    try:
+        with path.open("rb") as file:
+            for _ in LogFileReader(file, path.name).blocks():
+                pass
+    except TreadleError as error:
+        return [f"the log that was exported: {error.message}"]
+    return []
 
 
 def _put_back(root: Path) -> None:

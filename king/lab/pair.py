@@ -27,7 +27,7 @@ from typing import Any, Protocol
 from king.check import module_command
 from king.client import Client
 from king.errors import TreadleError
-from king.lab.judge import AWAY, TAKEN
+from king.lab.judge import AWAY, CARRIED, TAKEN
 from king.lab.witness import Trace, environment
 from king.pier import Layout, wait_unlocked
 from proto.cord import cord, cord_text, path_from_text
@@ -401,6 +401,20 @@ class Hand:
         if taken.exists():
             return
         if self._beside(("snapshot", str(self.pier), str(taken), "--json")):
+            self.told.taken = True
+            self._note("taken")
+
+    def carry(self) -> None:
+        """`treadle export --log`, and `treadle import` of that; once. A failed
+        import of a whole file leaves no pier."""
+        carried = self.pier.parent / CARRIED
+        taken = self.pier.parent / TAKEN
+        if carried.exists() or taken.exists():
+            return
+        words = ("export", str(self.pier), str(carried), "--log", "--json")
+        if self._beside(words) and self._beside(
+            ("import", str(taken), str(carried), "--json")
+        ):
             self.told.taken = True
             self._note("taken")
 

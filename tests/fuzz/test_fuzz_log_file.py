@@ -82,6 +82,16 @@ def test_noise_is_told(noise: bytes) -> None:
             read(data)
 
 
+def test_the_end_vouches_for_what_blocks_say_of_themselves() -> None:
+    """Somebody changed a job, and the checksum of its block."""
+    whole = written([[Row(7, Jam(b"job"))]])
+    at = whole.index(b"job")
+    rows = whole[at - 8 : at] + b"jab"
+    forged = whole[: at - 8] + rows + struct.pack("<I", zlib.crc32(rows))
+    with pytest.raises(TreadleError, match="SHA-256"):
+        read(forged + whole[len(forged) :])
+
+
 def test_lengths_are_not_believed() -> None:
     """A block of four gigabytes, of which nothing follows, with a good checksum."""
     whole = written([[Row(0, Jam(b"job"))]])
