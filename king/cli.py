@@ -27,6 +27,7 @@ from king.config import (
     ReplayOptions,
     RollLimits,
     RunOptions,
+    SaveGoals,
     runtime_version,
 )
 from king.errors import EXIT_FAULT, TreadleError
@@ -50,7 +51,11 @@ def _run_options(args: argparse.Namespace) -> RunOptions:
         http_host=args.http_host,
         http_port=args.http_port,
         verify=args.verify,
-        snapshot_interval_s=args.snapshot_every,
+        save_goals=SaveGoals(
+            recovery_s=args.max_recovery,
+            write_bytes_per_day=args.write_budget,
+            interval_s=args.snapshot_every,
+        ),
         reserve_bytes=args.reserve,
         roll=_roll_limits(args),
         json=args.json,
@@ -680,12 +685,30 @@ def _add_run_options(command: argparse.ArgumentParser) -> None:
         action="store_true",
         help="verify every page of the snapshot before it is used",
     )
+    goals = SaveGoals()
+    command.add_argument(
+        "--max-recovery",
+        type=values.duration,
+        default=goals.recovery_s,
+        metavar="TIME",
+        help="save snapshots so often that a start after a crash takes no longer, such "
+        f"as 20s or 5m (default {goals.recovery_s:g}s)",
+    )
+    command.add_argument(
+        "--write-budget",
+        type=values.daily_size,
+        default=goals.write_bytes_per_day,
+        metavar="SIZE/day",
+        help="what snapshots may write, such as 5G/day; it comes before the goal "
+        "(default: no limit)",
+    )
     command.add_argument(
         "--snapshot-every",
         type=values.seconds,
-        default=120.0,
+        default=goals.interval_s,
         metavar="SECONDS",
-        help="how often to save a snapshot, if events happened (default 120)",
+        help="also save so long after the first event that is not saved (default: by "
+        "the goal alone)",
     )
     command.add_argument(
         "--reserve",

@@ -16,6 +16,7 @@ __all__ = [
     "ReplayOptions",
     "RollLimits",
     "RunOptions",
+    "SaveGoals",
     "runtime_version",
 ]
 
@@ -75,6 +76,18 @@ class RollLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class SaveGoals:
+    """When to save a snapshot: king/maintain.py."""
+
+    recovery_s: float = 20.0
+    """A start, with its replay, is to take no longer."""
+    write_bytes_per_day: int = 0
+    """What saves may write; 0: as much as the goal asks for."""
+    interval_s: float = 0.0
+    """Also so long after the first event that is not saved; 0: no timer."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunOptions:
     """`treadle run`."""
 
@@ -85,7 +98,7 @@ class RunOptions:
     """None: the port of the last run if free, else any; 0: any."""
     verify: bool = False
     """Verify every page of the image before it is used."""
-    snapshot_interval_s: float = 120.0
+    save_goals: SaveGoals = field(default_factory=SaveGoals)
     json: bool = False
     """Print reports as JSON lines."""
     kelvins: tuple[tuple[str, int], ...] = KELVINS

@@ -50,7 +50,7 @@ from king.lab.recorder import make_file, open_notes
 from king.log.start import read_start
 from king.log_thread import LogThread
 from king.lord import Death, Lord, SerfSpec, handshake_s
-from king.maintain import keep_saving
+from king.maintain import Cadence, keep_saving
 from king.pier import Pier, open_pier
 from king.pipeline import Ask, Limits, Pipeline, Poke, head_time
 from king.released import ReleasedMark
@@ -192,6 +192,7 @@ class _Ship:
         self.costs: Costs
         self.thread: LogThread
         self.spine: Spine
+        self.cadence: Cadence
         self.care: Caretaker
         self.router: Router
         self.serfs: trio.Nursery
@@ -281,6 +282,12 @@ class _Ship:
             return
         report.seconds = time.monotonic() - began
         self.snapshot_event = replayed.snapshot
+        self.cadence = Cadence(
+            self.options.save_goals,
+            event=replayed.snapshot,
+            start_s=max(report.seconds - replayed.elapsed_s, 0.0),
+            now=trio.current_time(),
+        )
         self._tell_report()
         rows = log.read(log.last, 1) if log.first else []
         last_time = (head_time(rows[0].job) or 0) if rows else 0
@@ -452,7 +459,7 @@ class _Ship:
             partial(
                 keep_saving,
                 self.spine,
-                interval_s=self.options.snapshot_interval_s,
+                self.cadence,
                 saved=self._saved,
                 tell=self.tell,
             )
@@ -556,6 +563,7 @@ class _Ship:
 
     def _saved(self, saved: Saved) -> None:
         self.snapshot_event = saved.event
+        self.cadence.saved(saved, trio.current_time())
         self._consider_roll()
 
     def _buried(self, death: Death, suspect: Poke | Ask | None) -> None:
@@ -975,6 +983,7 @@ class _Ship:
             "event": pipeline.committed,
             "mug": f"{pipeline.mug:08x}",
             "snapshot_event": self.snapshot_event,
+            "saves": self.cadence.status(trio.current_time()),
             "pins": self.pins,
             "log_bytes": self.pier.log.size_bytes(),
             "epochs": [epoch.path.name for epoch in self.pier.log.epochs],

@@ -272,17 +272,22 @@ class Pipeline:
         self.asks.append(ask)
 
     def save(
-        self, done: Callable[[Plea | str], None], pin: str = "", unpin: str = ""
+        self,
+        done: Callable[[Plea | str], None],
+        pin: str = "",
+        unpin: str = "",
+        pace: int = 0,
     ) -> bool:
         """Plan a wall: nothing new is sent until all is durable, then Save, and
-        then the rest, for the serf saves beside what it does. Pins: see Save.
+        then the rest, for the serf saves beside what it does. As to pins and pace
+        see Save.
 
         False if one is planned or under way; then `done` will not be called.
         """
         if self.is_saving:
             return False
         self._save = Ask(
-            "save", lambda n: Save(n, self.committed, pin, unpin), Saved, done
+            "save", lambda n: Save(n, self.committed, pin, unpin, pace), Saved, done
         )
         return True
 

@@ -191,18 +191,18 @@ class Spine:
         assert isinstance(reply, Peeked)
         return reply.result
 
-    async def save(self) -> Saved | None:
+    async def save(self, *, pace: int = 0) -> Saved | None:
         """Wait for a wall, save a snapshot beside what comes after it; None if
         the serf declined.
 
         :raises TreadleError: if the serf died, or one is being saved already.
         """
         async with self.room():
-            reply = await self.begin_save()()
+            reply = await self.begin_save(pace=pace)()
         return reply if isinstance(reply, Saved) else None
 
     def begin_save(
-        self, pin: str = "", unpin: str = ""
+        self, pin: str = "", unpin: str = "", pace: int = 0
     ) -> Callable[[], Awaitable[Plea]]:
         """Plan a save (of this very moment, if we are at a wall); what waits for
         its end, and gives Saved or Bail. Pins: see Save in proto.message.
@@ -211,7 +211,7 @@ class Spine:
         """
         failpoint.hit("save.before")
         question = self._question("save")
-        if not self.pipeline.save(question.done, pin, unpin):
+        if not self.pipeline.save(question.done, pin, unpin, pace):
             raise TreadleError("failed", "a snapshot is being saved already")
         self.pump()
 

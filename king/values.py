@@ -16,7 +16,9 @@ from typing import TypeVar
 __all__ = [
     "address",
     "count",
+    "daily_size",
     "days",
+    "duration",
     "port",
     "positive",
     "seconds",
@@ -74,9 +76,31 @@ def positive(text: str) -> int:
 @_or_else("size such as 4096, 100k, 32M or 5G")
 def size(text: str) -> int:
     """In bytes."""
+    return _bytes_in(text)
+
+
+def _bytes_in(text: str) -> int:
     unit = "kMGT".find(text[-1:]) + 1 if text else 0
     value = int(text[:-1] if unit else text) << 10 * unit
     _within(value, 0, _COUNT_MAX)
+    return value
+
+
+@_or_else("size a day such as 500M/day or 5G/day")
+def daily_size(text: str) -> int:
+    """In bytes; 0: none."""
+    head, slash, unit = text.partition("/")
+    if slash and unit not in ("d", "day"):
+        raise ValueError(unit)
+    return _bytes_in(head)
+
+
+@_or_else("time such as 20s, 5m or 1h")
+def duration(text: str) -> float:
+    """In seconds, which is also what a bare number means. Not 0."""
+    unit = {"s": 1, "m": 60, "h": 3600}.get(text[-1:], 0)
+    value = float(text[:-1] if unit else text) * (unit or 1)
+    _within(value, 1e-3, _SECONDS_MAX)
     return value
 
 

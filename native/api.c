@@ -357,7 +357,8 @@ int nk_serf_load(nk_serf *serf, uint64_t event_max, int verify, const uint8_t *s
     return (int)status;
 }
 
-int nk_serf_save_begin(nk_serf *serf, int wake, const char *pin, const char *unpin) {
+int nk_serf_save_begin(nk_serf *serf, int wake, const char *pin, const char *unpin,
+                       uint64_t pace) {
     char message[256] = "";
     nk_status status = NK_OK;
     serf->goof_count = 0;
@@ -368,6 +369,7 @@ int nk_serf_save_begin(nk_serf *serf, int wake, const char *pin, const char *unp
     if (serf->image_refused) status = nk_image_reset(serf->image, message);
     if (status == NK_OK) {
         serf->image_refused = false;
+        nk_image_pace(serf->image, pace);
         if (*unpin != 0) status = nk_image_unpin(serf->image, unpin, message);
         if (status == NK_OK && *pin != 0)
             status = nk_image_pin(serf->image, pin, message);

@@ -87,8 +87,10 @@ int nk_serf_load(nk_serf *serf, uint64_t event_max, int verify, const uint8_t *s
 
 /* Begin to save the state as it now is, beside what comes; [wake]: an eventfd
  * that is written to when that is done. Then, or waiting for it, end it. [pin]:
- * pin what is saved under that name; [unpin]: let that pin go; or "". */
-int nk_serf_save_begin(nk_serf *serf, int wake, const char *pin, const char *unpin);
+ * pin what is saved under that name; [unpin]: let that pin go; or "". [pace]:
+ * bytes a second, 0: no limit. */
+int nk_serf_save_begin(nk_serf *serf, int wake, const char *pin, const char *unpin,
+                       uint64_t pace);
 int nk_serf_save_is_done(const nk_serf *serf);
 int nk_serf_save_end(nk_serf *serf, struct nk_saved *saved);
 

@@ -113,6 +113,10 @@ nk_status nk_image_reset(struct nk_image *image, char message[256]);
 nk_status nk_image_pin(struct nk_image *image, const char *name, char message[256]);
 nk_status nk_image_unpin(struct nk_image *image, const char *name, char message[256]);
 
+/* From the next save on, write no more bytes a second than that; 0: no limit. For
+ * those who share the disk. Between saves. */
+void nk_image_pace(struct nk_image *image, uint64_t bytes_per_second);
+
 /* The pins, by age: of what was loaded or saved; else as the newest superblock
  * has them. How many; [message]: they cannot be read. */
 unsigned nk_image_pins(const struct nk_image *image, struct nk_pin pins[NK_PINS_MAX],

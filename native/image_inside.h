@@ -133,6 +133,7 @@ _Static_assert(NK_ROOT_COUNT == 4, "a change of roots is a change of format");
 /* RUNS_MAX: mappings that a load makes, far below vm.max_map_count (65,530).
  * RUNS_GOAL: beyond it a save moves pages together; a mapping costs 5-10 us.
  * BATCH_PAGES: what one pwritev or pread moves, here 4 MiB.
+ * PACED_PAGES: the same where a save is to go easy on the disk.
  * GROWTH_SLOTS: the file grows by so many at least, if the disk has them.
  * EXTENT_SLOTS_MIN: shorter free extents are used only once the file is more
  * than twice as large as what it holds: better some room than a scattered
@@ -141,12 +142,14 @@ _Static_assert(NK_ROOT_COUNT == 4, "a change of roots is a change of format");
 #define RUNS_MAX 16384u
 #define RUNS_GOAL 4096u
 #define BATCH_PAGES 256u
+#define PACED_PAGES 64u
 #define GROWTH_SLOTS 256u
 #define EXTENT_SLOTS_MIN 16u
 #else
 #define RUNS_MAX 8u
 #define RUNS_GOAL 4u
 #define BATCH_PAGES 3u
+#define PACED_PAGES 2u
 #define GROWTH_SLOTS 4u
 #define EXTENT_SLOTS_MIN 2u
 #endif
@@ -199,6 +202,7 @@ struct nk_image {
     bool poisoned;     /* a sync failed: what is on disk is not known */
     bool blank;        /* no superblock holds anything that matters */
     bool has_previous; /* `previous` has been looked for */
+    uint64_t pace;     /* bytes a second that a save writes; 0: no limit */
     uint64_t slot_count;
     uint64_t newest; /* highest generation number ever seen in the ring */
     enum ring_state ring[RING_COUNT];

@@ -10,6 +10,7 @@
  */
 #include <fcntl.h>
 #include <signal.h>
+#include <time.h>
 
 #include "freeze.h"
 #include "image_inside.h"
@@ -402,13 +403,44 @@ static nk_status fetch_page(struct nk_image *image, struct nk_freeze *freeze,
     return NK_BAD;
 }
 
+void nk_image_pace(struct nk_image *image, uint64_t bytes_per_second) {
+    if (image->save == NULL) image->pace = bytes_per_second;
+}
+
+static uint64_t now_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
+}
+
+/* So many pages were written since [began]: wait until the disk has these, and the
+ * clock allows more. What others sync is then never behind a heap of ours. */
+static void keep_pace(const struct nk_image *image, uint64_t began, uint64_t pages,
+                      uint64_t first, uint64_t count) {
+    const unsigned wait = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
+                          SYNC_FILE_RANGE_WAIT_AFTER;
+    if (image->pace == 0) return;
+    /* A failure will be the sync's as well. */
+    (void)sync_file_range(image->fd, (off_t)(first * SLOT_SIZE),
+                          (off_t)(count * SLOT_SIZE), wait);
+    double due = (double)(pages * SLOT_SIZE) / (double)image->pace * 1e9;
+    while (!atomic_load(&image->stop)) {
+        double left = due - (double)(now_ns() - began);
+        if (left <= 0) break;
+        if (left > 2e7) left = 2e7; /* a close does not wait long */
+        struct timespec nap = {0, (long)left};
+        (void)nanosleep(&nap, NULL);
+    }
+}
+
 static nk_status write_pages(struct nk_image *image, struct nk_freeze *freeze,
                              struct plan *plan, char message[256]) {
     char *buffer = zeroed(BATCH_PAGES, SLOT_SIZE);
+    uint64_t began = now_ns(), most = image->pace ? PACED_PAGES : BATCH_PAGES;
     nk_status status = NK_OK;
     for (uint64_t i = 0; i < plan->page_writes && status == NK_OK;) {
         uint64_t first = plan->slots[i], n = 0;
-        for (; n < BATCH_PAGES && i + n < plan->page_writes; n++) {
+        for (; n < most && i + n < plan->page_writes; n++) {
             uint32_t page = plan->pages[i + n];
             if (plan->slots[i + n] != first + n) break;
             status =
@@ -428,6 +460,7 @@ static nk_status write_pages(struct nk_image *image, struct nk_freeze *freeze,
         (void)sync_file_range(image->fd, (off_t)(first * SLOT_SIZE),
                               (off_t)(n * SLOT_SIZE), SYNC_FILE_RANGE_WRITE);
         i += n;
+        keep_pace(image, began, i, first, n);
     }
     free(buffer);
     return status;

@@ -125,12 +125,14 @@ class Save(NamedTuple):
     """Write a snapshot of the state after `event`, which is durable; answered
     by Saved or Bail when that is done, whatever was answered meanwhile. `pin`:
     keep what is written, under that name, until it is let go by `unpin` (which
-    may name nothing that is there); "" for neither."""
+    may name nothing that is there); "" for neither. `pace`: write no more bytes a
+    second than that; 0: as fast as the disk takes them."""
 
     request: int
     event: int
     pin: str = ""
     unpin: str = ""
+    pace: int = 0
 
 
 class Pack(NamedTuple):

@@ -389,16 +389,18 @@ class Engine:
         if lib.nk_serf_is_rotten(self._serf, self._message):
             raise ImageUnusable(_text(self._message))
 
-    def begin_save(self, wake_fd: int, pin: str = "", unpin: str = "") -> None:
+    def begin_save(
+        self, wake_fd: int, pin: str = "", unpin: str = "", pace: int = 0
+    ) -> None:
         """Begin to write the state as it now is, beside what is done next.
 
-        An eventfd is written to when that is done. `pin`, `unpin`: see Save.
+        An eventfd is written to when that is done. The others: see Save.
 
         :raises Failed: with one goof that says why.
         """
         # C ends a text at a zero; a name may not have one, nor a `?`.
         names = [name.replace("\0", "?").encode() for name in (pin, unpin)]
-        if lib.nk_serf_save_begin(self._serf, wake_fd, *names):
+        if lib.nk_serf_save_begin(self._serf, wake_fd, *names, pace):
             raise Failed(self._goofs())
 
     def save_is_done(self) -> bool:

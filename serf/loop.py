@@ -212,7 +212,7 @@ class Loop:
             )
         if self._saving is not None:
             return _refuse(writ.request, "a save is under way")
-        engine.begin_save(self._wake_fd, writ.pin, writ.unpin)
+        engine.begin_save(self._wake_fd, writ.pin, writ.unpin, writ.pace)
         self._saving = writ
         if self._notes is not None:
             self._notes(Action.FREEZE, writ.request, engine.event)

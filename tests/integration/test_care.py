@@ -20,8 +20,9 @@ import trio
 from king.care.ground import Ground, Progress
 from king.care.live import Caretaker, LiveGround
 from king.care.verbs import VERBS, Argument, Kind, Verb
+from king.config import SaveGoals
 from king.errors import LogFailed, TreadleError
-from king.maintain import keep_saving
+from king.maintain import Cadence, keep_saving
 from king.pier import Layout
 from tests.support.live_rig import Rig, open_rig, ovum
 from tests.support.ship import ROOT, Ship, boot, treadle
@@ -258,11 +259,11 @@ async def test_the_cadence_waits_while_saves_are_held(
     async with open_desk(tmp_path, monkeypatch) as desk, trio.open_nursery() as nursery:
         rig = desk.rig
         keeper = {
-            "interval_s": 0.01,
             "saved": lambda plea: desk.saved.append(plea.event),
             "tell": rig.told.append,
         }
-        nursery.start_soon(lambda: keep_saving(rig.spine, **keeper))
+        cadence = Cadence(SaveGoals(interval_s=0.01))
+        nursery.start_soon(lambda: keep_saving(rig.spine, cadence, **keeper))
         await trio.testing.wait_all_tasks_blocked()
         async with desk.ground.hold_saves():
             await rig.inject(ovum("test"))

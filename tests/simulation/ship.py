@@ -25,11 +25,12 @@ import trio.testing
 from trio._core import _run as trio_core
 
 from king.child import Child, SerfSpec
+from king.config import SaveGoals
 from king.errors import PeekFailed, TreadleError
 from king.event import Effect, Fact, Failure, Outcome, Refused
 from king.lab.protocol import judge
 from king.lord import Death, Lord
-from king.maintain import keep_saving
+from king.maintain import Cadence, keep_saving
 from king.pipeline import TICK, Ask, Limits, Pipeline, Poke, head_time
 from king.replay import Replayed, raise_serf, raise_serf_once, replay
 from king.router import ORDER, Channel, Injector, Router
@@ -427,7 +428,8 @@ class _Reign:
     async def _save_now_and_then(self) -> None:
         await keep_saving(
             self.spine,
-            interval_s=self.machine.plan.save_s,
+            Cadence(SaveGoals(interval_s=self.machine.plan.save_s)),
+            computed=lambda _: 0.0,
             saved=self._saved,
             tell=self._tell,
         )

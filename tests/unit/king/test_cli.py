@@ -17,7 +17,7 @@ import pytest
 
 from king import cli
 from king.client import Client, connect_unix, poke_outcome, stop_ship
-from king.config import RunOptions
+from king.config import RunOptions, SaveGoals
 from king.errors import EXIT_CODES, TreadleError
 from king.pier import Layout, lock_pier, open_pier
 from proto.jam import cue, jam
@@ -231,7 +231,20 @@ def test_run_options_are_what_was_typed(
         "--verify",
         "--json",
     ]
-    assert run("run", tmp_path, *words, "--snapshot-every", "1.5") == 7
+    assert (
+        run(
+            "run",
+            tmp_path,
+            *words,
+            "--snapshot-every",
+            "1.5",
+            "--max-recovery",
+            "5m",
+            "--write-budget",
+            "5G/day",
+        )
+        == 7
+    )
     (options,) = seen
     assert options == RunOptions(
         pier=tmp_path,
@@ -239,7 +252,9 @@ def test_run_options_are_what_was_typed(
         http_host="::1",
         http_port=0,
         verify=True,
-        snapshot_interval_s=1.5,
+        save_goals=SaveGoals(
+            recovery_s=300.0, write_bytes_per_day=5 << 30, interval_s=1.5
+        ),
         json=True,
     )
 

@@ -6,6 +6,8 @@
 #include "collect.h"
 #include "image_rig.h"
 
+#include <time.h>
+
 #ifndef __SANITIZE_THREAD__
 #define EVENTS 200u
 #define SINGLE true /* and what has one thread at a time */
@@ -348,6 +350,38 @@ static void test_failures(void) {
     ship_close(&ship);
 }
 
+static double now_s(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+/* A save that is to go easy on the disk takes its time; a close does not wait. */
+static void test_pace(void) {
+    struct ship ship;
+    char message[256];
+    unlink(path);
+    struct nk_image *image = open_image(false);
+    ship_open(&ship);
+    ship.home.page_count = 129;
+    for (uint64_t page = 1; page < 129; page++)
+        write_page(&ship.home, page);
+    nk_image_pace(image, 8 << 20);
+    double began = now_s();
+    save(image, &ship.home, 1); /* 2 MiB */
+    CHECK(now_s() - began >= 0.25);
+    nk_image_pace(image, 1000);
+    for (uint64_t page = 1; page < 129; page++)
+        write_page(&ship.home, page);
+    CHECK(nk_image_save_begin(image, &ship.home, &us, 2, 7, -1, message) == NK_OK);
+    usleep(100000);
+    CHECK(nk_image_saving(image) == NK_SAVING_RUNNING);
+    began = now_s();
+    nk_image_close(image);
+    CHECK(now_s() - began < 5);
+    ship_close(&ship);
+}
+
 /* Saves beside a home that goes on changing: what is on disk is home as it
  * was when the save began; and what a failed one has not saved, the next will. */
 static void test_beside(void) {
@@ -585,6 +619,7 @@ int main(void) {
         test_event_max();
         test_failures();
         test_crashes();
+        test_pace();
     }
     test_generations();
     test_nouns();

@@ -93,7 +93,7 @@ class PaperEngine:
         taken, self.waiting = self.waiting, []
         return taken
 
-    def begin_save(self, wake_fd: int, pin: str, unpin: str) -> None:
+    def begin_save(self, wake_fd: int, pin: str, unpin: str, pace: int) -> None:
         assert self.saving is None
         self.saving = Written(self.event, self.mug, 5, 2, 32768, 17)
         if self.save_fails is None:
