@@ -129,7 +129,8 @@ async def test_a_ship_starts_from_the_newest_good_state(
         now[0] = epoch.start
 
     monkeypatch.setattr(epochs, "take_start", take)
-    kept = [keeping(tmp_path, event) for event in (30, 60)]
+    first = Epoch(0, tmp_path, 2, RUNTIME)  # nothing was chopped
+    kept = [first, *(keeping(tmp_path, event) for event in (30, 60))]
     other = keeping(tmp_path, 70, b"M" * 16)
     beyond = keeping(tmp_path, 101)
     lord = await start_from_epochs(
