@@ -12,8 +12,8 @@
  * The noun is a list, newest first, of [kind subject formula product]; it is
  * rebuilt when it has come to hold twice as many as the tables.
  *
- * Limits. A table grows by doubling up to a number of entries (2^21
- * transient, 2^16 in each other: 112 and 3.5 MB); then a clock hand throws
+ * Limits. A table grows by doubling up to a number of entries (2^18
+ * transient, 2^16 in each other: 14 and 3.5 MB); then a clock hand throws
  * out what was not used since it last came by. What the transient table's
  * nouns take is bounded by the nursery: a full collection that finds a
  * quarter of it in use keeps only entries used since the last such one; half
