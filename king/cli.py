@@ -45,6 +45,9 @@ _TEXT_MAX = 1 << 20  # of a noun, for people: --out gives all of it
 
 
 def _run_options(args: argparse.Namespace) -> RunOptions:
+    from king.lab.recorder import asked_for
+
+    # (No options: for tests and the lab, who copy piers by the hundred.)
     return RunOptions(
         pier=args.pier,
         headless=args.headless,
@@ -61,7 +64,7 @@ def _run_options(args: argparse.Namespace) -> RunOptions:
         json=args.json,
         serf_options=_serf_options(args),
         adopt=bool(os.environ.get("TREADLE_ADOPT")),
-        record=_record(),
+        record=asked_for(),
     )
 
 
@@ -69,13 +72,6 @@ def _roll_limits(args: argparse.Namespace) -> RollLimits:
     if args.no_roll:
         return RollLimits(events=0, bytes=0, days=0, runtime=False)
     return RollLimits(args.roll_events, args.roll_bytes, args.roll_days)
-
-
-def _record() -> Path | None:
-    """For tests and the lab, so no option: see king/lab/recorder.py. (As is
-    TREADLE_ADOPT: they copy piers by the hundred.)"""
-    folder = os.environ.get("TREADLE_RECORD")
-    return Path(folder) if folder else None
 
 
 def _serf_options(args: argparse.Namespace) -> tuple[str, ...]:
@@ -154,6 +150,7 @@ def _run(args: argparse.Namespace) -> int:
 
 def _replay(args: argparse.Namespace) -> int:
     from king import daemon
+    from king.lab.recorder import asked_for
 
     return daemon.replay(
         ReplayOptions(
@@ -162,7 +159,7 @@ def _replay(args: argparse.Namespace) -> int:
             until=args.until,
             json=args.json,
             serf_options=_serf_options(args),
-            record=_record(),
+            record=asked_for(),
         )
     )
 

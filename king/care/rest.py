@@ -21,6 +21,7 @@ from king.care.ground import Progress
 from king.care.verbs import Verb
 from king.check import inspect_image
 from king.errors import TreadleError
+from king.lab.recorder import asked_for
 from king.log.epoch import Log
 from king.log_thread import LogThread
 from king.lord import Lord
@@ -97,6 +98,7 @@ class RestGround:
             self._replaying,
             then=then,
             verify=verify,
+            record=asked_for(),
         )
         if not ended:
             raise KeyboardInterrupt

@@ -21,9 +21,15 @@ from pathlib import Path
 
 from proto.record import Note, Notes, read_notes
 
-__all__ = ["FILE_SIZE", "make_file", "open_notes", "read_recording"]
+__all__ = ["FILE_SIZE", "asked_for", "make_file", "open_notes", "read_recording"]
 
 FILE_SIZE = 64 << 20
+
+
+def asked_for() -> Path | None:
+    """The folder that TREADLE_RECORD names."""
+    folder = os.environ.get("TREADLE_RECORD")
+    return Path(folder) if folder else None
 
 
 def make_file(folder: Path, kind: str) -> Path:
