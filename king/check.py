@@ -92,8 +92,9 @@ def _counted(count: int, thing: str) -> str:
 # --- the whole --------------------------------------------------------------
 
 
-def check_pier(root: Path) -> Report:
-    """Look at everything. Faults are findings, not exceptions.
+def check_pier(root: Path, deep: bool = False) -> Report:
+    """Look at everything. Faults are findings, not exceptions. `deep`: also at each
+    noun of each state that is kept, the epochs' too.
 
     :raises TreadleError: pier-missing, pier-bad, no-permission
     """
@@ -116,7 +117,9 @@ def check_pier(root: Path) -> Report:
         text = "not verified: the ship is live and may be saving; stop it first"
         findings.append(Finding("image", "skipped", text))
     else:
-        _check_image(layout, manifest, log, findings, facts)
+        _check_image(layout, manifest, log, findings, facts, deep)
+    if deep:
+        _check_epoch_images(layout, findings)
     return Report(str(root), tuple(findings), facts)
 
 
@@ -330,12 +333,13 @@ def _job_fault(job: bytes) -> str:
 # --- the image --------------------------------------------------------------
 
 
-def inspect_image(path: Path) -> dict[str, Any]:
-    """Let a serf verify an image file, all of it.
+def inspect_image(path: Path, deep: bool = False) -> dict[str, Any]:
+    """Let a serf verify an image file, all of it; `deep`: and every noun.
 
     :raises TreadleError: failed
     """
-    return _ask_child("serf", "check-image", str(path), "--json")
+    more = ["--deep"] if deep else []
+    return _ask_child("serf", "check-image", str(path), *more, "--json")
 
 
 def image_info(path: Path) -> dict[str, Any]:
@@ -352,13 +356,14 @@ def _check_image(
     log: dict[str, Any],
     findings: list[Finding],
     facts: dict[str, Any],
+    deep: bool,
 ) -> None:
     if not layout.image.exists():
         text = "none: the next start replays the log"
         findings.append(Finding("image", "skipped", text))
         return
     try:
-        image = inspect_image(layout.image)
+        image = inspect_image(layout.image, deep)
     except TreadleError as error:
         findings.append(Finding("image", "bad", error.message))
         return
@@ -375,6 +380,18 @@ def _check_image(
         "every checksum good"
     )
     findings.append(Finding("image", "bad" if faults else "ok", text))
+
+
+def _check_epoch_images(layout: Layout, findings: list[Finding]) -> None:
+    """The states that epochs begin with."""
+    for path in sorted(layout.log_dir.glob("0i*/treadle.image")):
+        name = f"the state at the start of {path.parent.name}"
+        try:
+            fault = str(inspect_image(path, True)["fault"])
+        except TreadleError as error:
+            fault = error.message
+        text = f"{name}: {fault or 'every checksum good, every noun well-formed'}"
+        findings.append(Finding("epoch", "bad" if fault else "ok", text))
 
 
 def _image_faults(

@@ -283,7 +283,7 @@ def _adopt(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> int:
     from king.check import check_pier
 
-    report = check_pier(args.pier)
+    report = check_pier(args.pier, args.deep)
     if args.json:
         _print_json(report.as_json())
     else:
@@ -845,8 +845,14 @@ def _add_upkeep(commands: _Commands) -> None:
         "copies write two histories, and other ships believe the first they hear.",
     )
 
-    commands.add_for_pier(
+    command = commands.add_for_pier(
         "check", _check, "verify everything in a pier (exit 1: a fault)"
+    )
+    command.add_argument(
+        "--deep",
+        action="store_true",
+        help="also look at every noun of every state that is kept: generations, "
+        "pins, the starts of epochs",
     )
 
     command = commands.add_for_pier(

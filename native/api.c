@@ -428,7 +428,8 @@ _Static_assert(sizeof((struct nk_pin_facts *)0)->name == NK_PIN_NAME_SIZE &&
                        NK_PINS_MAX * sizeof(struct nk_pin_facts),
                "pins");
 
-static int look_at_image(const char *path, bool whole, struct nk_checked *checked) {
+static int look_at_image(const char *path, bool whole, bool deep,
+                         struct nk_checked *checked) {
     struct nk_image *image = NULL;
     struct nk_image_info info = {0};
     struct nk_pin pins[NK_PINS_MAX];
@@ -438,6 +439,8 @@ static int look_at_image(const char *path, bool whole, struct nk_checked *checke
     if (status != NK_OK) return (int)status;
     if (whole) {
         status = nk_image_check(image, &info, &checked->generations, checked->message);
+        if (status == NK_OK && deep)
+            status = nk_image_check_nouns(image, checked->message);
     } else {
         nk_image_newest(image, &info, &checked->generations);
     }
@@ -456,12 +459,12 @@ static int look_at_image(const char *path, bool whole, struct nk_checked *checke
     return (int)status;
 }
 
-int nk_check_image(const char *path, struct nk_checked *checked) {
-    return look_at_image(path, true, checked);
+int nk_check_image(const char *path, int deep, struct nk_checked *checked) {
+    return look_at_image(path, true, deep != 0, checked);
 }
 
 int nk_image_facts(const char *path, struct nk_checked *checked) {
-    return look_at_image(path, false, checked);
+    return look_at_image(path, false, false, checked);
 }
 
 int nk_copy_begin(const char *source, uint64_t event, int to, nk_image_copy **copy,

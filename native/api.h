@@ -120,8 +120,8 @@ struct nk_checked {
     char message[256];
 };
 
-/* Verify an image file, all of it, without a serf. */
-int nk_check_image(const char *path, struct nk_checked *checked);
+/* Verify an image file, all of it, without a serf; [deep]: and every noun. */
+int nk_check_image(const char *path, int deep, struct nk_checked *checked);
 
 /* What the newest good superblock says, and how many there are: reads the
  * superblocks only, so what they promise may be rotten. */

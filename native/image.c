@@ -737,3 +737,55 @@ nk_status nk_image_check(struct nk_image *image, struct nk_image_info *newest,
     }
     return status;
 }
+
+/* Load it into a home of its own, every page compared and every noun looked at. */
+static nk_status check_nouns_of(struct nk_image *image, const struct super *super,
+                                char message[256]) {
+    struct nk_arena arena;
+    struct nk_home home;
+    uint64_t pages = super->page_count < PAGES_MAX ? super->page_count : PAGES_MAX;
+    message[0] = 0;
+    nk_status status = nk_arena_open(&arena, (pages + 64) * NK_PAGE_SIZE, 4u << 20);
+    if (status != NK_OK) {
+        say(message, "generation %llu: no address space to look at it in",
+            (unsigned long long)super->generation);
+        return status;
+    }
+    status = nk_home_open(&home, &arena);
+    if (status == NK_OK) {
+        status = try_load(image, &home, super, true, message);
+        nk_home_close(&home);
+    }
+    nk_arena_close(&arena);
+    generation_free(&image->base);
+    free(image->shown);
+    image->shown = NULL;
+    image->shown_count = 0;
+    return status;
+}
+
+nk_status nk_image_check_nouns(struct nk_image *image, char message[256]) {
+    unsigned order[RING_COUNT], count = nk_image_ring_order(image, order), kept = 0;
+    struct pin_directory pins;
+    nk_status status = NK_OK;
+    NK_ASSERT(image->base.number == 0);
+    message[0] = 0;
+    for (unsigned i = 0; i < count && kept < 2 && status == NK_OK; i++) {
+        const struct super *super = &image->supers[order[i]];
+        const struct super *newer = &image->supers[order[i > 0 ? i - 1 : 0]];
+        if (i > 0 && memcmp(super->directories, newer->directories,
+                            sizeof super->directories) == 0) {
+            continue; /* the same state */
+        }
+        kept++;
+        status = check_nouns_of(image, super, message);
+    }
+    if (count == 0 || status != NK_OK) return status;
+    status = nk_image_pins_read(image, &image->supers[order[0]], &pins, message);
+    for (unsigned i = 0; i < pins.head.index && status == NK_OK; i++) {
+        struct super super;
+        status = nk_image_pin_super(image, &pins.pins[i], &super, message);
+        if (status == NK_OK) status = check_nouns_of(image, &super, message);
+    }
+    return status;
+}

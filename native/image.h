@@ -174,4 +174,8 @@ void nk_image_newest(const struct nk_image *image, struct nk_image_info *newest,
 nk_status nk_image_check(struct nk_image *image, struct nk_image_info *newest,
                          uint32_t *generations, char message[256]);
 
+/* Load each of the same into a home, and look at every noun. After a check that
+ * found all well; not on an image that was loaded. */
+nk_status nk_image_check_nouns(struct nk_image *image, char message[256]);
+
 #endif

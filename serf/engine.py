@@ -647,9 +647,9 @@ def _tell_early(handle: Any) -> None:
 ffi.def_extern("tell_early")(_tell_early)
 
 
-def check_image(path: str) -> CheckedImage:
-    """Verify every generation of an image file."""
-    return _look_at_image(lib.nk_check_image, path)
+def check_image(path: str, deep: bool = False) -> CheckedImage:
+    """Verify every generation of an image file; `deep`: and every noun."""
+    return _look_at_image(lib.nk_check_image, path, deep)
 
 
 def image_facts(path: str) -> CheckedImage:
@@ -658,9 +658,9 @@ def image_facts(path: str) -> CheckedImage:
     return _look_at_image(lib.nk_image_facts, path)
 
 
-def _look_at_image(look: Any, path: str) -> CheckedImage:
+def _look_at_image(look: Any, path: str, *how: bool) -> CheckedImage:
     checked = ffi.new("struct nk_checked *")
-    status = look(path.encode(), checked)
+    status = look(path.encode(), *how, checked)
     message = _text(checked.message)
     if status and not message:
         message = _text(lib.nk_serf_mote(status))

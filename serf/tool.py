@@ -5,7 +5,7 @@
     nock FILE|- [--no-jets] [--jet-check] [--time] [--stats] [--profile FILE]
          [--disassemble] [--out FILE] [--json]
     jets [--json]                   every arm that the machine knows
-    check-image PATH [--json]       reads and verifies all of it
+    check-image PATH [--deep] [--json]    reads and verifies all of it, to the noun
     image-info PATH [--json]        reads its superblocks only
     image-copy SOURCE EVENT|newest DEST [--json]    see serf/copy.py
 
@@ -82,7 +82,7 @@ def run(args: list[str]) -> int:
             *("--stats", "--profile", "--disassemble"),
         },
         "jets": {"--json"},
-        "check-image": {"--json"},
+        "check-image": {"--json", "--deep"},
         "image-info": {"--json"},
         "image-copy": {"--json"},
     }[name]
@@ -102,7 +102,7 @@ def run(args: list[str]) -> int:
         raise Usage(f"{name}: one file is needed, or - for JSON lines")
     try:
         if name == "check-image":
-            return _check_image(paths[0], "--json" in flags)
+            return _check_image(paths[0], "--deep" in flags, "--json" in flags)
         if name == "image-info":
             return _image_info(paths[0], "--json" in flags)
         engine = Engine(home_size=_TOOL_HOME_SIZE)
@@ -436,9 +436,9 @@ def _image_info(path: str, as_json: bool) -> int:
     return 1 if facts.fault else 0
 
 
-def _check_image(path: str, as_json: bool) -> int:
+def _check_image(path: str, deep: bool, as_json: bool) -> int:
     _check_is_file(path)
-    checked = check_image(path)
+    checked = check_image(path, deep)
     if as_json:
         _show(_image_row(path, checked))
     elif checked.fault:

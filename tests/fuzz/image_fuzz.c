@@ -379,7 +379,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         edit(&input);
     if (flags & FIX) fix_checksums();
     write_file();
-    NK_ASSERT(nk_check_image(path, &checked) == NK_OK || checked.message[0] != 0);
+    NK_ASSERT(nk_check_image(path, 1, &checked) == NK_OK || checked.message[0] != 0);
     NK_ASSERT(nk_image_facts(path, &checked) == NK_OK || checked.message[0] != 0);
     uint64_t event_max = flags & OLDER ? saved[1].event : UINT64_MAX;
     if (flags & VERIFY) {

@@ -38,7 +38,8 @@ def test_a_pin_lasts_over_saves_and_restarts(tmp_path: Path) -> None:
     assert rest["pins"] == {"before": pinned}
     made = trio.run(copy_image, image, pinned, tmp_path / "copy")
     assert made["event"] == pinned < rest["event"]
-    assert treadle("check", str(pier)).returncode == 0
+    done = treadle("check", str(pier), "--deep")
+    assert done.returncode == 0, done.stdout
     # At rest: a serf catches up, saves, and lets it go.
     assert treadle("unpin", str(pier), "before").returncode == 0
     assert treadle("pins", str(pier)).stdout == "nothing is pinned\n"

@@ -168,7 +168,7 @@ def test_image_must_belong_to_the_log(
     manifest = Manifest(0, IDENTITY, "treadle-0.1.0", "0.9.36", True)
     write_manifest(Layout(root).manifest, manifest)
     Layout(root).image.write_bytes(b"verified by a serf, which is not here")
-    monkeypatch.setattr(check, "inspect_image", lambda _: good_image(**change))
+    monkeypatch.setattr(check, "inspect_image", lambda *_: good_image(**change))
     report = check_pier(root)
     if text:
         assert f"image: {text}" in bad(report) or text in bad(report)

@@ -350,6 +350,32 @@ static void test_failures(void) {
     ship_close(&ship);
 }
 
+/* Good checksums over a page that holds no nouns: only a deep look finds it. */
+static void test_no_nouns(void) {
+    struct ship ship;
+    struct nk_image_info info;
+    char message[256];
+    uint32_t generations;
+    unlink(path);
+    struct nk_image *image = open_image(false);
+    ship_open(&ship);
+    ship.home.page_count = 2;
+    write_page(&ship.home, 1);
+    struct nk_page *page = &ship.home.pages[1];
+    memset(page->bitmap, 0, sizeof page->bitmap);
+    page->class_index = NK_CLASS_CELL;
+    page->bitmap[0] = 1;
+    ship.home.roots[NK_ROOT_KERNEL] = 3ull << 62 | NK_PAGE_WORDS; /* its first box */
+    save(image, &ship.home, 1);
+    nk_image_close(image);
+    ship_close(&ship);
+    image = open_image(true);
+    CHECK(nk_image_check(image, &info, &generations, message) == NK_OK);
+    CHECK(nk_image_check_nouns(image, message) == NK_BAD);
+    CHECK(strstr(message, "generation 1 does not fit together") != NULL);
+    nk_image_close(image);
+}
+
 static double now_s(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -597,6 +623,8 @@ static void test_nouns(void) {
         ship_close(&ship);
         ship_open(&ship);
         image = open_image(false);
+        char message[256];
+        CHECK(nk_image_check_nouns(image, message) == NK_OK);
         CHECK(nk_image_load(image, &ship.home, event, false, &info) == NK_OK);
         CHECK(info.good && info.event == event);
         CHECK(ship.home.roots[NK_ROOT_KERNEL] == root);
@@ -620,6 +648,7 @@ int main(void) {
         test_failures();
         test_crashes();
         test_pace();
+        test_no_nouns();
     }
     test_generations();
     test_nouns();
