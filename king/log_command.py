@@ -11,19 +11,21 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 from king import values
 from king.costs import EVENTS_MAX
 from king.errors import TreadleError
+from king.log_child import in_child
 from king.log_text import render_job
 from king.log_view import BATCH, Entry, Filter, Kinds, Tally, View
 from king.progress import Bar
@@ -174,8 +176,13 @@ def _filter(args: argparse.Namespace) -> Filter:
 
 
 def _run(args: argparse.Namespace) -> int:
+    return in_child(args.pier, partial(_look, args))
+
+
+def _look(args: argparse.Namespace) -> int:
     with View(args.pier) as view:
         code: int = args.look(view, args)
+        sys.stdout.flush()
         return code
 
 
@@ -255,7 +262,8 @@ def _list(view: View, args: argparse.Namespace) -> int:
 
 def _follow(view: View, args: argparse.Namespace) -> int:
     takes = _filter(args).takes
-    seen = max(view.first - 1, view.last - max(args.tail, 0), 0)
+    seen = max(view.first - 1, view.last - args.tail, 0)
+    parent = os.getppid()
     if not args.json:
         print(_HEAD_LINE)
     if not view.live:
@@ -267,6 +275,8 @@ def _follow(view: View, args: argparse.Namespace) -> int:
             seen = entry.event
         sys.stdout.flush()
         while not view.look_again():
+            if os.getppid() != parent:
+                return 0  # nobody reads on
             time.sleep(POLL_S if view.live else REST_S)
 
 

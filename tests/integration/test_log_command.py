@@ -258,7 +258,8 @@ def test_a_live_ship_is_listed_and_followed(tmp_path: Path) -> None:
 
 
 def _reads_log(pid: int) -> bool:
-    return "data.mdb" in Path(f"/proc/{pid}/maps").read_text()
+    kids = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return any("data.mdb" in Path(f"/proc/{kid}/maps").read_text() for kid in kids)
 
 
 def test_costs_tell_who_dirties_pages(tmp_path: Path) -> None:
@@ -308,3 +309,17 @@ def test_jobs_that_are_no_jams(tmp_path: Path) -> None:
     (shown,) = objects(root, "show", 2)
     assert "no jam" in shown["note"]
     assert treadle("log", root, "grep", "x").code == 1
+
+
+def test_a_damaged_page_is_told_and_kills_nobody(tmp_path: Path) -> None:
+    """LMDB trusts its pages; each is overwritten in turn."""
+    root = pier_of(tmp_path / "p", [BELT] * 400)
+    data = root / ".urb/log/0i0/data.mdb"
+    whole = data.read_bytes()
+    for page in range(2, len(whole) // 4096, 3):
+        at = page * 4096
+        data.write_bytes(whole[:at] + b"\xa5" * 4096 + whole[at + 4096 :])
+        ran = treadle("log", root, "list")
+        assert ran.code in (0, 4), ran
+        if ran.code:
+            assert ran.fault.startswith("log-")

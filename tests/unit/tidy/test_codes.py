@@ -29,6 +29,7 @@ MAKERS = {
 PASSED_ON = {
     "king/care/command.py": "what a live ship answered, if it is a code of ours",
     "king/steps.py": "what a child of ours answered, if it is a code of ours",
+    "king/log_child.py": "the same",
     "king/log_verify.py": "the same, if it is a code of ours",
     "king/log/epoch.py": "an error of opening, as one of making an epoch",
 }
