@@ -6,7 +6,7 @@ Invariants: the file is nobody's friend: every reference and length is checked,
     cycles are refused, work and memory are bounded by the file's size. Nothing is
     ever written to it. Equal references come out as one, so that what was shared
     in the loom is shared in the jam.
-Limits: Python, some 300,000 cells a second, 150 bytes of memory a cell. Not the
+Limits: Python, some 600,000 cells a second, 240 bytes of memory a cell. Not the
     pairs of older Veres (north.bin, south.bin): their size of the loom is not in
     the files.
 
