@@ -1,4 +1,4 @@
-/* units: confine image image_save image_pins freeze home collect nursery noun mug status */
+/* units: confine images */
 
 /* A confined process can save, load and verify an image, with the system
  * calls as they are. What it cannot do is tested from Python. */
