@@ -3,11 +3,13 @@
     scripts/bench [--json] [--only NAME ...] [--quick] [--runs N] [--dir DIR]
     scripts/bench --inputs FOLDER
 
-Prints a table, or with --json a list of objects: name, value, unit, floor,
-floor_is, ratio (share of the floor's speed: higher is better), better, low,
-high, floor_low, floor_high, runs, aim, met, vere, note, seen. With --inputs,
-measures nothing, but writes the computations (jams of [subject formula]) and
-the data (jams) that Nock, jam and cue are measured with, for another Nock.
+Without --only, measures all but the large states (tests/bench/large.py), which
+take minutes and gigabytes. Prints a table, or with --json a list of objects:
+name, value, unit, floor, floor_is, ratio (share of the floor's speed: higher is
+better), better, low, high, floor_low, floor_high, runs, aim, met, vere, note,
+seen. With --inputs, measures nothing, but writes the computations (jams of
+[subject formula]) and the data (jams) that Nock, jam and cue are measured with,
+for another Nock.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from pathlib import Path
 from tests.bench.figure import HEAD, Figure, shown
 from tests.bench.machine import Machine, filesystem, scratch
 from tests.bench.plan import Plan
-from tests.bench.rooms import NAMES, ROOMS, write_inputs
+from tests.bench.rooms import BY_HAND, NAMES, ROOMS, write_inputs
 
 WIDTHS = (16, 11, 21, 9, 11, 7, 13, 7)
 
@@ -57,7 +59,7 @@ def main(argv: list[str]) -> int:
             print(_row(HEAD), flush=True)
         plan = Plan(
             machine=Machine(work),
-            wanted=frozenset(args.only or NAMES),
+            wanted=frozenset(args.only or set(NAMES) - BY_HAND),
             runs=args.runs or (1 if args.quick else 5),
             quick=args.quick,
         )

@@ -3,11 +3,14 @@
     python -m tests.bench.inside PIER inject WINDOW SECONDS WARM
     python -m tests.bench.inside PIER fill COUNT
     python -m tests.bench.inside PIER grow BYTES
+    python -m tests.bench.inside PIER large BYTES PACE
 
 `inject` keeps WINDOW events in flight as a driver would; `fill` takes the
 log to COUNT events; `grow` lets the embedded kernel add cells until its home
-is BYTES larger, then saves: once whole, once after a few events more. Each
-prints one line of JSON.
+is BYTES larger, then saves: once whole, once after a few events more. `large`
+grows by BYTES and saves alone, by as much again and saves among events, by a
+quarter and saves among events at PACE bytes a second. Each prints one line of
+JSON.
 """
 
 from __future__ import annotations
@@ -37,12 +40,15 @@ from king.spine import LogWriter, Spine, World
 from proto import fast
 from proto.cord import cord, da_from_unix
 from proto.jam import jam
-from proto.message import Gauge, Gauged, Jam
+from proto.message import Gauge, Gauged, Jam, Saved
 from proto.noun import listed, noun
 from tests.bench.client import summary
 
 _OVA = 4_096
 _CELL = 24
+_CELLS_AT_ONCE = 4_000_000
+_PAGE = 16_384
+_IDLE_S = 3.0
 
 
 def nothing_ovum(number: int) -> Ovum:
@@ -210,14 +216,8 @@ async def fill(path: Path, count: int) -> dict[str, Any]:
 async def grow(path: Path, size: int) -> dict[str, Any]:
     async with king_of(path) as king:
         before = await king.gauges()
-        cells = size // _CELL
-        step = 4_000_000
-        added = 0
         begun = time.perf_counter()
-        while added < cells:
-            each = min(step, cells - added)
-            await king.one(line_ovum(f"grow {each}"))
-            added += each
+        added = await _grow(king, size)
         grown = time.perf_counter() - begun
         after = await king.gauges()
         whole, whole_stall = await _save(king)
@@ -236,6 +236,54 @@ async def grow(path: Path, size: int) -> dict[str, Any]:
         }
 
 
+async def _grow(king: King, size: int) -> int:
+    """How many cells came to it."""
+    cells = size // _CELL
+    for begin in range(0, cells, _CELLS_AT_ONCE):
+        each = min(_CELLS_AT_ONCE, cells - begin)
+        await king.one(line_ovum(f"grow {each}"))
+    return cells
+
+
+async def large(path: Path, size: int, pace: int) -> dict[str, Any]:
+    async with king_of(path) as king:
+        await _grow(king, size)
+        dirty = (await king.gauges())["home_dirty_pages"] * _PAGE
+        begun = time.perf_counter()
+        saved = await king.spine.save()
+        whole = _facts(saved, time.perf_counter() - begun)
+        among = await _save_among_events(king, size, 0)
+        paced = await _save_among_events(king, size // 4, pace)
+        return {"alone": {**whole, "dirty": dirty}, "among": among, "paced": paced}
+
+
+async def _save_among_events(king: King, size: int, pace: int) -> dict[str, Any]:
+    """Grow, see what events cost, and again while it is saved."""
+    await _grow(king, size)
+    load = _Load(king, 1)
+    await load.run(seconds=_IDLE_S)
+    await load.drain()
+    idle = summary(load.answered, _IDLE_S, load.laps)
+    load = _Load(king, 1)
+    done = trio.Event()
+
+    async def events() -> None:
+        while not done.is_set():
+            await load.run(count=1)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(events)
+        begun = time.perf_counter()
+        saved = await king.spine.save(pace=pace)
+        passed = time.perf_counter() - begun
+        done.set()
+    return {
+        **_facts(saved, passed),
+        "idle": idle,
+        "during": summary(load.answered, passed, load.laps),
+    }
+
+
 async def _save(king: King) -> tuple[dict[str, Any], float]:
     """Save, and how long an event that comes just then takes."""
     stalls: list[float] = []
@@ -251,15 +299,18 @@ async def _save(king: King) -> tuple[dict[str, Any], float]:
         begun = time.perf_counter()
         saved = await king.spine.save()
         passed = time.perf_counter() - begun
+    return _facts(saved, passed), stalls[0]
+
+
+def _facts(saved: Saved | None, passed: float) -> dict[str, Any]:
     if saved is None:
         raise SystemExit("inside: the serf declined to save")
-    facts = {
+    return {
         "seconds": passed,
         "serf_s": saved.elapsed_us / 1e6,
         "pages": saved.pages,
         "bytes": saved.bytes_written,
     }
-    return facts, stalls[0]
 
 
 def _say(text: str) -> None:
@@ -277,6 +328,8 @@ def main(words: list[str]) -> int:
             run = partial(fill, path, int(count))
         case "grow", [size]:
             run = partial(grow, path, int(size))
+        case "large", [size, pace]:
+            run = partial(large, path, int(size), int(pace))
         case _:
             raise SystemExit(__doc__)
     print(json.dumps(trio.run(run)))

@@ -6,6 +6,7 @@ Every floor does what the measured thing cannot do without, and nothing else.
 
 from __future__ import annotations
 
+import mmap
 import os
 import shutil
 import struct
@@ -25,6 +26,7 @@ __all__ = [
     "Machine",
     "append_rate",
     "cursor_to_pipe_rate",
+    "direct_write_s",
     "filesystem",
     "python_start_s",
     "scratch",
@@ -216,6 +218,24 @@ def write_s(folder: Path, size: int) -> float:
     os.fdatasync(descriptor)
     os.close(descriptor)
     passed = time.perf_counter() - begun
+    path.unlink()
+    return passed
+
+
+def direct_write_s(folder: Path, size: int) -> float:
+    """As `write_s`, past the page cache: what the disk itself takes."""
+    path = folder / "written"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_DIRECT
+    with mmap.mmap(-1, 1 << 20) as block:  # aligned, as the disk wants it
+        block[:] = os.urandom(len(block))
+        begun = time.perf_counter()
+        descriptor = os.open(path, flags)
+        for _ in range(-(-size // len(block))):
+            if os.write(descriptor, block) != len(block):
+                raise SystemExit(f"bench: a short write to {path}")
+        os.fdatasync(descriptor)
+        os.close(descriptor)
+        passed = time.perf_counter() - begun
     path.unlink()
     return passed
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from tests.bench.figure import Aim, Figure, figure, pairs, percentile
 from tests.bench.hoon import COMPILES, PROGRAMS, compiles, programs
+from tests.bench.large import LARGE, large
 from tests.bench.machine import (
     ROOT,
     Lmdb,
@@ -39,8 +40,9 @@ from tests.bench.ship import (
     running,
     treadle,
 )
+from tests.bench.start import IMPORTS, restart
 
-__all__ = ["NAMES", "ROOMS", "write_inputs"]
+__all__ = ["BY_HAND", "NAMES", "ROOMS", "write_inputs"]
 
 GOLDEN = ROOT / "tests/conformance/vere"
 WINDOWS = (1, 10, 256, 1_024)
@@ -229,7 +231,6 @@ _STATE_NAMES = (
     "serf_start_500mb",
     "memory_per_cell",
 )
-_IMPORTS = ("trio", "lmdb", "msgpack", "cffi", "h11", "argparse")
 
 
 def states(plan: Plan) -> Iterator[Figure]:
@@ -260,7 +261,7 @@ def _state(
     size = os.path.getsize(pier / ".urb/chk/treadle.image")
     about = f"a state of {megabytes} MB, image of {size / MB:.0f} MB"
     if plan.wants(name):
-        yield _restart(plan, name, pier, aim, about)
+        yield restart(plan, name, pier, aim, about)
     if megabytes != 10 and plan.wants("serf_start_500mb"):
         yield _serf_start(plan, pier, about)
     plan.machine.drop(place)
@@ -314,33 +315,6 @@ def _save_figures(
         )
 
 
-def _restart(plan: Plan, name: str, pier: Path, aim: Aim | None, about: str) -> Figure:
-    """From exec to the first acknowledged event, after a SIGKILL."""
-
-    def measure() -> float:
-        ship = Ship(pier)
-        try:
-            return ship.first_event() * 1e3
-        finally:
-            ship.kill()
-
-    measure()
-    values, floors = pairs(
-        max(plan.runs, 5), measure, lambda: python_start_s(*_IMPORTS) * 1e3
-    )
-    return figure(
-        name,
-        "ms",
-        values,
-        floors,
-        f"a bare Python with {' '.join(_IMPORTS[:5])}",
-        aim=aim,
-        vere=180.0,
-        note=f"exec of `treadle run` to the first event acknowledged, {about}, "
-        "killed before",
-    )
-
-
 def _serf_start(plan: Plan, pier: Path, about: str) -> Figure:
     from king.manifest import read_manifest
     from king.pier import Layout
@@ -377,14 +351,14 @@ def boots(plan: Plan) -> Iterator[Figure]:
     values, floors = pairs(
         max(plan.runs, 3),
         lambda: boot(place / f"zod{next(number)}") * 1e3,
-        lambda: python_start_s(*_IMPORTS) * 1e3,
+        lambda: python_start_s(*IMPORTS) * 1e3,
     )
     yield figure(
         "boot",
         "ms",
         values,
         floors,
-        f"a bare Python with {' '.join(_IMPORTS[:5])}",
+        f"a bare Python with {' '.join(IMPORTS[:5])}",
         vere=250.0,
         note="`treadle boot --no-run`, embedded pill, to a durable pier",
     )
@@ -625,6 +599,7 @@ ROOMS: dict[Room, tuple[str, ...]] = {
     ),
     replays: _REPLAYS,
     states: _STATE_NAMES,
+    large: LARGE,
     boots: ("boot",),
     nock: tuple(_NOCK),
     cores: ("poke_memory", "collect_pause"),
@@ -633,3 +608,5 @@ ROOMS: dict[Room, tuple[str, ...]] = {
     programs: tuple(PROGRAMS),
 }
 NAMES = tuple(name for names in ROOMS.values() for name in names)
+BY_HAND = frozenset(LARGE)
+"""Measured only where they are asked for."""

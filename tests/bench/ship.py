@@ -86,6 +86,17 @@ class Ship:
     def connect(self) -> socket.socket:
         return connect_unix(str(self.socket), _START_S)
 
+    def resident_mb(self) -> tuple[float, float, float]:
+        """Memory of the king, of the serf, and what of the serf's is in no file."""
+        king = self.process.pid
+        serfs: list[int] = []
+        for task in Path(f"/proc/{king}/task").iterdir():
+            serfs += map(int, (task / "children").read_text().split())
+        (serf,) = serfs
+        return _status_mb(king, "VmRSS"), *(
+            _status_mb(serf, key) for key in ("VmRSS", "RssAnon")
+        )
+
     def kill(self) -> None:
         """SIGKILL; the serf then leaves by itself."""
         self.process.send_signal(signal.SIGKILL)
@@ -104,6 +115,14 @@ class Ship:
         end = time.perf_counter() + 10
         while who_locks(Layout(self.pier)) and time.perf_counter() < end:
             time.sleep(0.002)
+
+
+def _status_mb(pid: int, key: str) -> float:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == key:
+            return int(value.split()[0]) * 1_024 / 1e6
+    raise SystemExit(f"bench: no {key} of process {pid}")
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from proto.mug import mug
 from proto.noun import listed
 from tests.bench.alone import nock
 from tests.bench.figure import Aim, figure, percentile
-from tests.bench.rooms import NAMES
+from tests.bench.rooms import BY_HAND, NAMES
 
 ROOT = Path(__file__).resolve().parents[2]
 NUMBERS = ("value", "floor", "ratio", "low", "high", "floor_low", "floor_high")
@@ -31,6 +31,9 @@ PROMISED = [
     "save",
     "restart_10mb",
     "restart_500mb",
+    "save_1gb",
+    "save_stall_1gb",
+    "restart_2gb",
     "decrement",
     "tree",
     "cue",
@@ -52,10 +55,12 @@ def bench(*words: str) -> subprocess.CompletedProcess[str]:
 def test_promised_names_exist() -> None:
     assert set(PROMISED) <= set(NAMES)
     assert len(set(NAMES)) == len(NAMES)
+    assert set(NAMES) > BY_HAND
+    assert set(PROMISED) & BY_HAND == {"save_1gb", "save_stall_1gb", "restart_2gb"}
 
 
 def test_bench_quick_yields_whole_rows() -> None:
-    names = ["event_10", "latency_p99", "decrement"]
+    names = ["event_10", "latency_p99", "decrement", "save_1gb", "save_stall_1gb"]
     done = bench("--json", "--quick", "--only", *names)
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)
