@@ -1,4 +1,4 @@
-/* units: noun nursery mug jam status codec */
+/* units: noun nursery mug jam status glance codec */
 /* The king's jam surgery on any bytes. Whatever is taken out of a noun or put
  * into one must fit what cue says of the same bytes.
  *
@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "codec.h"
+#include "glance.h"
 
 #define NURSERY_BYTES (64ull << 20)
 #define AXES 8u
@@ -70,6 +71,16 @@ static void tuple(struct input input) {
     free((void *)cell.data);
 }
 
+/* A look at a job's head sees the time that it was stamped with, or nothing. */
+static void look(struct input job, uint64_t now) {
+    struct nk_glance glance;
+    nk_glance(job.data, job.size, &glance);
+    NK_ASSERT(glance.kind <= NK_GLANCE_SHORT);
+    if (glance.kind != NK_GLANCE_JOB) return;
+    NK_ASSERT(glance.now_low == now && glance.now_high == now << 7);
+    NK_ASSERT(glance.wire_size <= NK_GLANCE_WIRE && glance.tag_size <= NK_GLANCE_TAG);
+}
+
 /* [now ovum], and the ovum back from it. */
 static void stamp(struct input input, uint64_t now) {
     uint64_t axes[2] = {2, 3}, sizes[2];
@@ -81,6 +92,7 @@ static void stamp(struct input input, uint64_t now) {
     NK_ASSERT(nk_codec_rejam(codec, input.data, input.size) == 0);
     NK_ASSERT(out_equals((struct input){parts.data + sizes[0], sizes[1]}));
     free((void *)parts.data);
+    look(job, now);
     free((void *)job.data);
 }
 
@@ -113,6 +125,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         list(input, seed % 64);
         break;
     }
+    struct nk_glance glance;
+    nk_glance(input.data, input.size, &glance); /* of what need not be a jam */
     if (nk_codec_mug(codec, input.data, input.size, &mug) != 0) {
         NK_ASSERT(nk_codec_why(codec)[0] != 0);
     } else {

@@ -117,7 +117,7 @@ static void make_jobs(nk_serf *serf, unsigned generation) {
 }
 
 static int save(nk_serf *serf, struct nk_saved *done) {
-    int status = nk_serf_save_begin(serf, -1);
+    int status = nk_serf_save_begin(serf, -1, "", "", 0);
     return status == NK_OK ? nk_serf_save_end(serf, done) : status;
 }
 
@@ -309,7 +309,7 @@ static void check_lives(nk_serf *serf) {
     (void)nk_serf_kernel(serf);
     uint64_t event = nk_serf_event(serf);
     uint32_t mug = nk_serf_mug(serf);
-    if (nk_serf_save_begin(serf, -1) != NK_OK) return;
+    if (nk_serf_save_begin(serf, -1, "", "", 0) != NK_OK) return;
     go_on(serf, JOB("[[1 0] [0 3] [0 3] 1 5 6 7]"));
     if (nk_serf_save_end(serf, &done) != NK_OK) return;
     NK_ASSERT(done.event == event && done.mug == mug);

@@ -158,6 +158,7 @@ static uint64_t check_answers(nk_serf *serf) {
         NK_ASSERT(kind == 1 && second >> 31 == 0);
         (void)number(&records, 8); /* event */
         uint64_t job = number(&records, 4), effects = number(&records, 4);
+        (void)take(&records, 16); /* what it cost: time, pages */
         if (job > 0) check_jam(take(&records, job));
         for (uint64_t i = 0; i < effects; i++)
             check_effect(&records);
