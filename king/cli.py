@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 from king import values
 from king.care.command import add_commands as add_care_commands
 from king.config import (
+    SCRUB_DAYS,
     BootOptions,
     ReplayOptions,
     RollLimits,
@@ -54,6 +55,7 @@ def _run_options(args: argparse.Namespace) -> RunOptions:
         http_host=args.http_host,
         http_port=args.http_port,
         verify=args.verify,
+        scrub_days=args.scrub_days,
         save_goals=SaveGoals(
             recovery_s=args.max_recovery,
             write_bytes_per_day=args.write_budget,
@@ -681,6 +683,14 @@ def _add_run_options(command: argparse.ArgumentParser) -> None:
         "--verify",
         action="store_true",
         help="verify every page of the snapshot before it is used",
+    )
+    command.add_argument(
+        "--scrub-days",
+        type=values.days,
+        default=SCRUB_DAYS,
+        metavar="DAYS",
+        help="in idle times, read every page of the snapshot again in so many days "
+        f"(default {SCRUB_DAYS:g}; 0: never)",
     )
     goals = SaveGoals()
     command.add_argument(

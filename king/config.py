@@ -11,6 +11,7 @@ from pathlib import Path
 __all__ = [
     "KELVINS",
     "RUNTIME",
+    "SCRUB_DAYS",
     "BootOptions",
     "Limits",
     "ReplayOptions",
@@ -23,6 +24,9 @@ __all__ = [
 RUNTIME = "treadle-0.1.0"
 """What `vere.txt` of our epochs says. Distinct from every Vere version, so
 that Vere asks for a snapshot of its own before it goes on with our log."""
+
+SCRUB_DAYS = 7.0
+"""In so many days an idle ship reads all of its image again."""
 
 KELVINS: tuple[tuple[str, int], ...] = (
     ("zuse", 408),
@@ -98,6 +102,8 @@ class RunOptions:
     """None: the port of the last run if free, else any; 0: any."""
     verify: bool = False
     """Verify every page of the image before it is used."""
+    scrub_days: float = SCRUB_DAYS
+    """0: never."""
     save_goals: SaveGoals = field(default_factory=SaveGoals)
     json: bool = False
     """Print reports as JSON lines."""

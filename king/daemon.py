@@ -68,7 +68,14 @@ from king.report import Recovery, keep_repro, write_beside
 from king.reserve import Reserve
 from king.router import ORDER, Channel, Injector, Router
 from king.spine import LogWriter, Spine, World
-from king.status import Growth, Rate, pipeline_status, split_gauges
+from king.status import (
+    DAY_S,
+    Growth,
+    Rate,
+    pipeline_status,
+    scrub_status,
+    split_gauges,
+)
 from proto import fast
 from proto.cord import cord, da_from_unix, path_text, ship_text, uv_text
 from proto.message import Gauge, Gauged, Pack, Packed, Saved, Slog
@@ -308,6 +315,9 @@ class _Ship:
         options = self.options.serf_options
         if self.options.record is not None:
             options += ("--record", str(make_file(self.options.record, "serf")))
+        if self.options.scrub_days:
+            milliseconds = max(round(self.options.scrub_days * DAY_S * 1e3), 1)
+            options += ("--scrub", str(milliseconds))
         return SerfSpec(
             image=self.layout.image,
             ship=self.pier.ship,
@@ -1000,6 +1010,7 @@ class _Ship:
             "clients_refused": self._refused,
             "slogs_missed": self.slogs.missed,
             "care": self.care.status(),
+            "scrub": scrub_status(self.memory, self.options.scrub_days),
             "memory": self.memory,
             "jets": self.jets,
             **pipeline_status(pipeline, self.rate),

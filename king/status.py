@@ -10,13 +10,13 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any
 
 from king.pipeline import Pipeline
 
-__all__ = ["Growth", "Rate", "pipeline_status", "split_gauges"]
+__all__ = ["Growth", "Rate", "pipeline_status", "scrub_status", "split_gauges"]
 
 WINDOW_S = 10.0
 DAY_S = 86_400.0
@@ -98,6 +98,17 @@ def split_gauges(
             case _:
                 machine[name] = value
     return machine, jets, pins
+
+
+def scrub_status(machine: Mapping[str, int], days: float) -> dict[str, Any]:
+    """How often since the serf's start all of the image was read again in idle
+    times, how far that is now, and how long ago it was last complete."""
+    return {
+        "every_days": days or None,
+        "passes": machine.get("scrub_passes"),
+        "percent": machine.get("scrub_percent"),
+        "last_seconds_ago": machine.get("scrub_last_s"),
+    }
 
 
 def pipeline_status(pipeline: Pipeline, rate: Rate) -> dict[str, Any]:

@@ -411,6 +411,18 @@ int nk_serf_is_rotten(nk_serf *serf, char *message) {
     return nk_image_verify_status(serf->image, message) == NK_VERIFY_BAD;
 }
 
+int nk_serf_scrub(nk_serf *serf, struct nk_scrubbed *scrubbed, char *message) {
+    struct nk_scrub scrub = {0};
+    nk_status status = NK_OK;
+    say(message, "");
+    if (serf->image != NULL) status = nk_image_scrub(serf->image, &scrub, message);
+    scrubbed->stepped = scrub.stepped;
+    scrubbed->page = scrub.page;
+    scrubbed->pages = scrub.pages;
+    scrubbed->passes = scrub.passes;
+    return (int)status;
+}
+
 static void describe_image(const struct nk_image_info *info,
                            struct nk_checked *checked) {
     checked->good = info->good;

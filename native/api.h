@@ -99,6 +99,16 @@ int nk_serf_save_end(nk_serf *serf, struct nk_saved *saved);
 int nk_serf_verify_start(nk_serf *serf, char *message);
 int nk_serf_is_rotten(nk_serf *serf, char *message);
 
+/* Read a few pages more again, in an idle time: see nk_image_scrub. Not 0: the
+ * serf is rotten. */
+struct nk_scrubbed {
+    uint64_t stepped; /* pages; 0: not now */
+    uint64_t page;
+    uint64_t pages;
+    uint64_t passes;
+};
+int nk_serf_scrub(nk_serf *serf, struct nk_scrubbed *scrubbed, char *message);
+
 struct nk_pin_facts {
     char name[40];
     uint64_t generation;

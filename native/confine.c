@@ -150,6 +150,7 @@ static const unsigned short plain_calls[] = {
     SYS_fdatasync,
     SYS_fsync,
     SYS_sync_file_range,
+    SYS_fadvise64,
     SYS_ftruncate,
     SYS_fallocate,
     SYS_fstat,

@@ -307,25 +307,37 @@ bool nk_image_scan_ended(struct scan *scan) {
     return scan->slot >= end;
 }
 
+/* Are these bytes what [page] is to be? */
+static nk_status compare_page(const struct generation *g, uint64_t page, uint64_t slot,
+                              const void *bytes, char message[256]) {
+    if (sum_equal(sum_of(bytes), g->sums[page])) return NK_OK;
+    say(message, "generation %llu: page %llu in slot %llu is damaged",
+        (unsigned long long)g->number, (unsigned long long)page,
+        (unsigned long long)slot);
+    return NK_BAD;
+}
+
+static nk_status page_unread(const struct generation *g, uint64_t page, uint64_t slot,
+                             char message[256]) {
+    say(message, "generation %llu: page %llu in slot %llu or after it: %s",
+        (unsigned long long)g->number, (unsigned long long)page,
+        (unsigned long long)slot, strerror(errno));
+    return NK_IO;
+}
+
 nk_status nk_image_scan_step(const struct nk_image *image, struct scan *scan,
                              char message[256]) {
     uint64_t slot = scan->slot, n = 0;
     while (n < BATCH_PAGES && slot + n < scan->g->used.count && scan->page_of[slot + n])
         n++;
-    if (!read_slots(image->fd, scan->buffer, slot, n)) {
-        say(message, "generation %llu: page %u in slot %llu or after it: %s",
-            (unsigned long long)scan->g->number, scan->page_of[slot] - 1,
-            (unsigned long long)slot, strerror(errno));
-        return NK_IO;
+    if (!read_slots(image->fd, scan->buffer, slot, n))
+        return page_unread(scan->g, scan->page_of[slot] - 1, slot, message);
+    nk_status status = NK_OK;
+    for (uint64_t k = 0; k < n && status == NK_OK; k++) {
+        status = compare_page(scan->g, scan->page_of[slot + k] - 1, slot + k,
+                              scan->buffer + k * SLOT_SIZE, message);
     }
-    for (uint64_t k = 0; k < n; k++) {
-        uint32_t page = scan->page_of[slot + k] - 1;
-        if (sum_equal(sum_of(scan->buffer + k * SLOT_SIZE), scan->g->sums[page]))
-            continue;
-        say(message, "generation %llu: page %u in slot %llu is damaged",
-            (unsigned long long)scan->g->number, page, (unsigned long long)(slot + k));
-        return NK_BAD;
-    }
+    if (status != NK_OK) return status;
     scan->slot += n;
     scan->pages += n;
     return NK_OK;
@@ -648,6 +660,58 @@ enum nk_verify nk_image_verify_wait(struct nk_image *image, char message[256]) {
     join_verify(image);
     if (atomic_load(&image->verify) == NK_VERIFY_NONE) verify_base(image);
     return nk_image_verify_status(image, message);
+}
+
+/* --- Scrubbing in idle times ---------------------------------------------- */
+
+/* [count] neighbours of [g] from [page] on, from the disk. */
+static nk_status scrub_pages(const struct nk_image *image, const struct generation *g,
+                             uint64_t page, uint64_t count, char message[256]) {
+    uint64_t slot = g->slots[page];
+    char *buffer = zeroed(count, SLOT_SIZE);
+    nk_status status = NK_OK;
+    /* Else the system's copy would be compared; what is mapped and was touched
+     * stays in memory all the same. */
+    (void)posix_fadvise(image->fd, (off_t)(slot * SLOT_SIZE),
+                        (off_t)(count * SLOT_SIZE), POSIX_FADV_DONTNEED);
+    if (!read_slots(image->fd, buffer, slot, count))
+        status = page_unread(g, page, slot, message);
+    for (uint64_t k = 0; k < count && status == NK_OK; k++) {
+        status = compare_page(g, page + k, slot + k, buffer + k * SLOT_SIZE, message);
+    }
+    free(buffer);
+    return status;
+}
+
+nk_status nk_image_scrub(struct nk_image *image, struct nk_scrub *scrub,
+                         char message[256]) {
+    const struct generation *g = &image->base;
+    enum nk_verify verify = nk_image_verify_status(image, message);
+    uint64_t end = g->page_count, page, count = 0;
+    nk_status status = NK_OK;
+    *scrub = (struct nk_scrub){0, 0, 0, image->scrub_passes};
+    if (verify == NK_VERIFY_BAD) return NK_BAD;
+    if (verify != NK_VERIFY_GOOD || image->save != NULL || end == 0) return NK_OK;
+    uint64_t begin = image->scrub_page < end ? image->scrub_page : 0;
+    for (page = begin; page < end && g->slots[page] == 0;)
+        page++;
+    while (count < SCRUB_PAGES && page + count < end &&
+           g->slots[page + count] == g->slots[page] + count)
+        count++;
+    if (count != 0) status = scrub_pages(image, g, page, count, message);
+    if (status != NK_OK) {
+        memcpy(image->verdict, message, sizeof image->verdict);
+        atomic_store(&image->verify, NK_VERIFY_BAD);
+        return NK_BAD;
+    }
+    image->scrub_page = page + count;
+    if (image->scrub_page == end) {
+        image->scrub_page = 0;
+        image->scrub_passes++;
+    }
+    *scrub = (struct nk_scrub){page + count - begin, image->scrub_page, end,
+                               image->scrub_passes};
+    return NK_OK;
 }
 
 /* --- Checking ----------------------------------------------------------- */

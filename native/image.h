@@ -160,6 +160,20 @@ nk_status nk_image_verify_start(struct nk_image *image, char message[256]);
 enum nk_verify nk_image_verify_status(struct nk_image *image, char message[256]);
 enum nk_verify nk_image_verify_wait(struct nk_image *image, char message[256]);
 
+/* One step of a scrub: a few pages more of the newest generation are read from the
+ * file, as far as the system lets go of what it has in memory, and compared with
+ * their checksums. On the caller's thread; for idle times. Goes round for ever.
+ * Does nothing while a save or the verification is under way, or before a first
+ * save. NK_BAD, with [message]: a page is rotten, NK_VERIFY_BAD from here on. */
+struct nk_scrub {
+    uint64_t stepped; /* pages that this step passed; 0: not now */
+    uint64_t page;    /* how far this pass is */
+    uint64_t pages;
+    uint64_t passes; /* that were completed */
+};
+nk_status nk_image_scrub(struct nk_image *image, struct nk_scrub *scrub,
+                         char message[256]);
+
 /* What the newest good superblock says; [superblocks]: how many are good. No
  * more is read than was when the file was opened, so nothing vouches for the
  * pages. */

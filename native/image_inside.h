@@ -134,6 +134,7 @@ _Static_assert(NK_ROOT_COUNT == 4, "a change of roots is a change of format");
  * RUNS_GOAL: beyond it a save moves pages together; a mapping costs 5-10 us.
  * BATCH_PAGES: what one pwritev or pread moves, here 4 MiB.
  * PACED_PAGES: the same where a save is to go easy on the disk.
+ * SCRUB_PAGES: what a scrub reads on the event thread, here 256 KiB.
  * GROWTH_SLOTS: the file grows by so many at least, if the disk has them.
  * EXTENT_SLOTS_MIN: shorter free extents are used only once the file is more
  * than twice as large as what it holds: better some room than a scattered
@@ -143,6 +144,7 @@ _Static_assert(NK_ROOT_COUNT == 4, "a change of roots is a change of format");
 #define RUNS_GOAL 4096u
 #define BATCH_PAGES 256u
 #define PACED_PAGES 64u
+#define SCRUB_PAGES 16u
 #define GROWTH_SLOTS 256u
 #define EXTENT_SLOTS_MIN 16u
 #else
@@ -150,6 +152,7 @@ _Static_assert(NK_ROOT_COUNT == 4, "a change of roots is a change of format");
 #define RUNS_GOAL 4u
 #define BATCH_PAGES 3u
 #define PACED_PAGES 2u
+#define SCRUB_PAGES 2u
 #define GROWTH_SLOTS 4u
 #define EXTENT_SLOTS_MIN 2u
 #endif
@@ -218,7 +221,9 @@ struct nk_image {
     atomic_int verify;
     atomic_bool stop;
     struct nk_save *save; /* under way, or done and not ended; or NULL */
-    char verdict[256];    /* written before `verify` becomes NK_VERIFY_BAD */
+    uint64_t scrub_page;  /* the next to be scrubbed */
+    uint64_t scrub_passes;
+    char verdict[256]; /* written before `verify` becomes NK_VERIFY_BAD */
 };
 
 /* Our own exhaustion is fatal, as everywhere in native. */

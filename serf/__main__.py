@@ -2,6 +2,7 @@
 
     serf --read FD --write FD --image PATH --ship HEX --log HEX --event-max N
          [--interrupt FD] [--lock FD] [--verify] [--record FILE]
+         [--scrub MILLISECONDS]
          [--home-size BYTES] [--nursery-size BYTES] [--jet-check] [--no-jets]
     serf noun|nock|jets|check-image|image-info|image-copy ...   see serf/tool.py
     serf hoon ...                                    see serf/hoon.py
@@ -10,7 +11,8 @@
 
 Ship and log are the 16 bytes of the ship's identity that the king expects.
 The lock's descriptor is only held, so that an orphan still keeps others out.
-FILE is where it notes what it does, for tests and the lab.
+FILE is where it notes what it does, for tests and the lab. With --scrub, idle
+times are used to read all of the image once in so long; see serf/scrub.py.
 
 Exit codes: 0 the king hung up; otherwise what the king's Exit said, or
 serf/errors.py. The cause is one line on stderr.
@@ -56,6 +58,7 @@ class Options(NamedTuple):
     jet_check: bool
     jets: bool
     record: str
+    scrub_ms: int
 
 
 def parse(args: list[str]) -> Options:
@@ -89,6 +92,7 @@ def parse(args: list[str]) -> Options:
         jet_check="--jet-check" in given,
         jets="--no-jets" not in given,
         record=given.get("--record", ""),
+        scrub_ms=_number(given, "--scrub", 0),
     )
 
 
@@ -105,6 +109,7 @@ _OPTIONS = _FLAGS | {
     "--home-size",
     "--nursery-size",
     "--record",
+    "--scrub",
 }
 
 
@@ -147,6 +152,7 @@ def serve(args: list[str]) -> int:
     _isolate()
     from serf.engine import Engine
     from serf.loop import Loop
+    from serf.scrub import Scrub
 
     engine = Engine(options.home_size, options.nursery_size, options.interrupt_fd)
     engine.enable_jets(options.jets)
@@ -174,7 +180,9 @@ def serve(args: list[str]) -> int:
                     f" not to {what} {wanted.hex()}"
                 )
         engine.start_verification()
-    return Loop(engine, options.read_fd, options.write_fd, wake_fd, notes).run(loaded)
+    scrub = Scrub(engine, options.scrub_ms / 1e3) if options.scrub_ms else None
+    loop = Loop(engine, options.read_fd, options.write_fd, wake_fd, notes, scrub)
+    return loop.run(loaded)
 
 
 def _notes(path: str) -> Notes:

@@ -45,6 +45,7 @@ __all__ = [
     "Loaded",
     "NotJam",
     "NounFacts",
+    "Scrubbed",
     "StoppedPlay",
     "Written",
     "check_image",
@@ -101,6 +102,16 @@ class Written(NamedTuple):
     pages: int
     bytes_written: int
     elapsed_us: int
+
+
+class Scrubbed(NamedTuple):
+    """A step of a scrub: pages that it passed (0: not now), how far this pass is,
+    and how many were completed."""
+
+    stepped: int
+    page: int
+    pages: int
+    passes: int
 
 
 class StoppedPlay(NamedTuple):
@@ -388,6 +399,19 @@ class Engine:
         """
         if lib.nk_serf_is_rotten(self._serf, self._message):
             raise ImageUnusable(_text(self._message))
+
+    def scrub(self) -> Scrubbed:
+        """Read a few pages of the newest generation again, unless something is
+        being saved or verified.
+
+        :raises ImageUnusable: one is bad; what was computed may be wrong.
+        """
+        scrubbed = ffi.new("struct nk_scrubbed *")
+        if lib.nk_serf_scrub(self._serf, scrubbed, self._message):
+            raise ImageUnusable(_text(self._message))
+        return Scrubbed(
+            scrubbed.stepped, scrubbed.page, scrubbed.pages, scrubbed.passes
+        )
 
     def begin_save(
         self, wake_fd: int, pin: str = "", unpin: str = "", pace: int = 0

@@ -53,6 +53,7 @@ from proto.noun import listed, noun
 from proto.record import Action, Notes
 from serf.engine import Engine, Failed, Loaded
 from serf.errors import BrokenPipeline
+from serf.scrub import Scrub
 
 __all__ = ["RUNTIME", "Loop"]
 
@@ -70,6 +71,7 @@ class Loop:
         write_fd: int,
         wake_fd: int,
         notes: Notes | None = None,
+        scrub: Scrub | None = None,
     ) -> None:
         self._engine = engine
         self._read_fd = read_fd
@@ -80,6 +82,9 @@ class Loop:
         self._doors.register(read_fd, select.POLLIN)
         self._doors.register(wake_fd, select.POLLIN)
         self._notes = notes
+        self._scrub = scrub
+        self._door = select.poll()
+        self._door.register(read_fd, select.POLLIN)
 
     def run(self, loaded: Loaded) -> int:
         """Greet, then serve until told to leave; the exit code.
@@ -101,6 +106,7 @@ class Loop:
         while True:
             while self._saving is not None and not self._tend_save():
                 pass
+            self._idle()
             data = os.read(self._read_fd, _READ_SIZE)
             if not data:
                 return 0
@@ -113,6 +119,14 @@ class Loop:
             code = self._handle(writs)
             if code is not None:
                 return code
+
+    def _idle(self) -> None:
+        """Scrub until there is something to read."""
+        scrub = self._scrub
+        if scrub is None or self._saving is not None:
+            return
+        while not self._door.poll(scrub.patience_s * 1e3):
+            scrub.step()
 
     def _handle(self, writs: list[Writ]) -> int | None:
         works: list[Work] = []
@@ -179,7 +193,8 @@ class Loop:
                     digest = hashlib.sha256(self._engine.kernel()).digest()
                     return Hashed(writ.request, self._engine.event, digest)
                 case Gauge():
-                    return Gauged(writ.request, self._engine.gauges())
+                    scrubbed = self._scrub.gauges() if self._scrub else ()
+                    return Gauged(writ.request, scrubbed + self._engine.gauges())
                 case _:
                     assert_never(writ)
         except Failed as failure:

@@ -6,13 +6,14 @@ it, beside a replay or a running ship.
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 import pytest
 
 from king.child import HANDSHAKE_S, handshake_s
-from tests.support.whole_ship import WholeShip, boot, treadle
+from tests.support.whole_ship import WholeShip, boot, treadle, wait_for
 
 SLOT = 16384
 RING = 4
@@ -30,6 +31,22 @@ def rot(image: Path) -> int:
             count += 1
     image.write_bytes(bytes(data))
     return count
+
+
+def rot_alive(image: Path) -> None:
+    """The same under a living ship: nothing is cut off."""
+    before = image.read_bytes()
+    rotten = image.with_name("rotten")
+    rotten.write_bytes(before)
+    assert rot(rotten) > 3
+    after = rotten.read_bytes()
+    rotten.unlink()
+    descriptor = os.open(image, os.O_WRONLY)
+    for at in range(0, len(after), SLOT):
+        if after[at : at + SLOT] != before[at : at + SLOT]:
+            last = at + SLOT - 1
+            os.pwrite(descriptor, after[last : last + 1], last)
+    os.close(descriptor)
 
 
 def rotten_ship(pier: Path, *, tail: int) -> WholeShip:
@@ -68,6 +85,25 @@ def test_a_rotten_page_does_not_stop_a_replay(tmp_path: Path, tail: int) -> None
     with rotten_ship(tmp_path / "zod", tail=tail) as ship:
         ran = treadle("replay", ship.pier)
         assert ran.code == 0, ran
+        ship.check()
+
+
+def test_a_living_ship_that_is_idle_finds_its_rot(tmp_path: Path) -> None:
+    with boot(tmp_path / "zod") as ship:
+        # As fast as the pauses between requests allow.
+        ship.start("--scrub-days", "0.00001")
+        assert ship.http("PUT", "/kv/old", b"x" * 100_000)[0] == 201
+        assert treadle("save", ship.pier).code == 0
+        wait_for(lambda: (ship.status()["scrub"]["passes"] or 0) > 1, "two passes")
+        scrub = ship.status()["scrub"]
+        assert 0 <= scrub["percent"] < 100
+        assert 0 <= scrub["last_seconds_ago"] < 60
+        assert "damaged" not in ship.words
+        rot_alive(ship.layout.image)
+        wait_for(lambda: "is damaged" in ship.words, "the rot is found")
+        assert ship.http("GET", "/kv/old") == (200, b"x" * 100_000)
+        assert len(re.findall(r"serf \d+ died", ship.words)) == 1, ship.words
+        assert ship.stop() == 0
         ship.check()
 
 

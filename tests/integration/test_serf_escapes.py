@@ -36,7 +36,8 @@ from tests.support.serf_rig import COUNT, ROOT, SerfProcess, boot_row, core, job
 
 ALLOWED = """
     read write readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 lseek
-    fdatasync fsync sync_file_range ftruncate fallocate fstat close ppoll pselect6
+    fdatasync fsync sync_file_range fadvise64 ftruncate fallocate fstat close
+    ppoll pselect6
     munmap madvise mremap brk mincore msync
     futex set_robust_list get_robust_list rseq membarrier sched_yield
     sched_getaffinity getcpu set_tid_address gettid restart_syscall exit exit_group

@@ -39,9 +39,10 @@ from proto.message import (
     Work,
     Writ,
 )
-from serf.engine import Failed, Loaded, StoppedPlay, Written
-from serf.errors import BrokenPipeline
+from serf.engine import Failed, Loaded, Scrubbed, StoppedPlay, Written
+from serf.errors import BrokenPipeline, ImageUnusable
 from serf.loop import Loop
+from serf.scrub import Scrub
 
 LOADED = Loaded(True, 1, 4, 10, 99, bytes(16), bytes(16), "one was torn")
 GOOF = Goof("exit", Jam(jam(0)))
@@ -237,3 +238,31 @@ def test_loop_leaves_quietly_when_nobody_hears() -> None:
     assert Loop(engine, down, up, wake).run(LOADED) == 0
     for fd in (down, feed, up, wake):
         os.close(fd)
+
+
+def test_an_idle_loop_scrubs_and_dies_of_rot() -> None:
+    down, feed = os.pipe()
+    hear, up = os.pipe()
+    wake = os.eventfd(0)
+    engine: Any = PaperEngine()
+    steps: list[int] = []
+
+    def scrub() -> Scrubbed:
+        steps.append(len(steps))
+        if len(steps) == 3:
+            raise ImageUnusable("a page is damaged")
+        return Scrubbed(1, len(steps), 10, 0)
+
+    engine.scrub = scrub
+    try:
+        os.write(feed, pack_writs([Gauge(1)]))
+        loop = Loop(engine, down, up, wake, scrub=Scrub(engine, 0.001))
+        with pytest.raises(ImageUnusable, match="damaged"):
+            loop.run(LOADED)
+        _, gauged = PleaReader().feed(os.read(hear, 1 << 20))
+    finally:
+        for descriptor in (down, feed, hear, up, wake):
+            os.close(descriptor)
+    assert isinstance(gauged, Gauged)
+    assert dict(gauged.values) == {"scrub_passes": 0, "scrub_percent": 0, "a": 1}
+    assert len(steps) == 3
