@@ -583,6 +583,7 @@ const char *nk_serf_gauge(nk_serf *serf, uint32_t index, uint64_t *value) {
         {"collect_step_us_p99", nk_collect_pause(home, 990) / 1000},
         {"collect_step_us_max", collected->step_ns_max / 1000},
         {"home_promotions", home->promotions},
+        {"memo_home_bytes", collected->cache_words * 8},
         {"home_bytes_promoted", home->words_promoted * 8},
         {"nursery_bytes_max", serf->nursery_size},
         {"nursery_peak_bytes", serf->nursery_peak},

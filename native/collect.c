@@ -32,6 +32,9 @@ struct job {
     const uint32_t *reciprocal;
     uint64_t *marks;
     const struct nk_pile *roots;
+    nk_noun cache;        /* of them: marked last, and weighed */
+    uint64_t cache_words; /* what nothing else holds */
+    bool weighing;
     struct nk_pile todo; /* open cells */
     void *tables;
     uint64_t tables_size;
@@ -61,25 +64,31 @@ static uint64_t now_ns(void) {
 
 /* ---- the thread's half ---- */
 
+static uint64_t words_of(const struct nk_page *pages, nk_noun n) {
+    if (nk_is_cell(n)) return NK_CELL_WORDS;
+    const struct nk_page *page = &pages[nk_offset(n) / NK_PAGE_WORDS];
+    return page->class_index == NK_CLASS_LARGE
+               ? (uint64_t)page->run_pages * NK_PAGE_WORDS
+               : nk_class_words[page->class_index];
+}
+
 static inline void mark(struct job *job, nk_noun n) {
     if (nk_is_direct(n)) return;
     uint64_t bit = nk_box_bit(job->pages, job->reciprocal, n);
     if (nk_bit_get(job->marks, bit)) return;
     nk_bit_set(job->marks, bit);
     if (nk_is_cell(n)) nk_pile_push(&job->todo, n);
+    if (job->weighing) job->cache_words += words_of(job->pages, n);
 }
 
 /* Marking waits for memory more than for anything else: a cell passes
  * through a short queue after its prefetch, before it is read. */
 #define QUEUE 16u
 
-static void mark_all(struct job *job) {
+static void mark_open(struct job *job) {
     struct nk_pile *todo = &job->todo;
     nk_noun queue[QUEUE];
     size_t first = 0, count = 0, rounds = 0;
-    uint64_t start = now_ns();
-    for (size_t i = 0; i < job->roots->count; i++)
-        mark(job, job->roots->items[i]);
     while (todo->count + count > 0) {
         if (++rounds % 4096 == 0 &&
             atomic_load_explicit(job->stop, memory_order_relaxed)) {
@@ -96,7 +105,19 @@ static void mark_all(struct job *job) {
         mark(job, __atomic_load_n(&cell[2], __ATOMIC_RELAXED));
         mark(job, __atomic_load_n(&cell[1], __ATOMIC_RELAXED));
     }
-    nk_pile_trim(todo);
+}
+
+/* The cache comes last, so that what it alone holds is known. */
+static void mark_all(struct job *job) {
+    uint64_t start = now_ns();
+    for (size_t i = 0; i < job->roots->count; i++) {
+        if (job->roots->items[i] != job->cache) mark(job, job->roots->items[i]);
+    }
+    mark_open(job);
+    job->weighing = true;
+    if (job->cache != NK_NONE) mark(job, job->cache);
+    mark_open(job);
+    nk_pile_trim(&job->todo);
     job->mark_ns = now_ns() - start;
 }
 
@@ -255,6 +276,7 @@ static void begin(struct nk_home *home, bool here) {
                         .reciprocal = state->reciprocal,
                         .marks = cycle->marks,
                         .roots = &cycle->roots,
+                        .cache = home->roots[NK_ROOT_CACHE],
                         .todo = todo,
                         .tables = cycle->tables,
                         .tables_size = size,
@@ -267,6 +289,7 @@ static void begin(struct nk_home *home, bool here) {
 static void begin_purge(struct nk_home *home) {
     struct nk_home_state *state = home->private_state;
     state->collector->stats.mark_ns = state->collector->job.mark_ns;
+    state->collector->stats.cache_words = state->collector->job.cache_words;
     for (struct nk_home_source *source = home->sources; source; source = source->next)
         source->cursor = 0;
     state->cycle.purging = home->sources;

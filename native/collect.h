@@ -98,6 +98,7 @@ struct nk_collect_stats {
     uint64_t mark_ns;     /* the thread's time for the last marking */
     uint64_t cycle_ns;    /* from beginning to end of the last cycle */
     uint64_t words_freed; /* by all cycles */
+    uint64_t cache_words; /* at the last: what only NK_ROOT_CACHE held */
     uint64_t steps;
     uint64_t step_ns;     /* sum */
     uint64_t step_ns_max; /* waiting on purpose not included */

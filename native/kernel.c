@@ -748,6 +748,7 @@ void nk_kernel_tend(struct nk_serf *serf, bool now) {
     } else {
         nk_collect_step(home, NK_COLLECT_STEP_NS);
     }
+    nk_memo_bound(&serf->machine);
     watch_home(serf);
 }
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "collect.h"
 #include "cord.h"
 #include "mug.h"
 #include "worklist.h"
@@ -21,6 +22,8 @@ static const uint32_t entries_max[NK_MEMO_KINDS] = {16, 16, 16};
 #endif
 #define NONE UINT32_MAX
 #define UNIFY_AFTER 32u /* cell pairs that a comparison may walk unpunished */
+#define HOME_BYTES_MAX (256ull << 20) /* of the tables that last */
+#define HOME_SHARE 8u                 /* of home's limit, at most */
 /* Shares of the nursery that may be live before the transient table is
  * thinned, and before it is emptied. */
 #define CROWDED 4u
@@ -51,6 +54,7 @@ struct table {
 
 struct nk_memo {
     struct table tables[NK_MEMO_KINDS];
+    uint64_t weighed;  /* home's collections when they were last heeded */
     size_t noun_count; /* entries in home's noun */
     bool stale;        /* something was cleared: rebuild the noun */
 };
@@ -120,6 +124,17 @@ static void entry_free(struct table *table, uint32_t index) {
     table->free = index;
 }
 
+/* The next entry that was not used since the hand came by. */
+static uint32_t hand_next(struct table *table) {
+    for (;;) {
+        uint32_t index = table->hand;
+        table->hand = index + 1 < table->count ? index + 1 : 0;
+        struct entry *entry = &table->entries[index];
+        if (entry->live && !entry->used) return index;
+        entry->used = false;
+    }
+}
+
 static uint32_t entry_new(struct table *table) {
     if (table->free != NONE) {
         uint32_t index = table->free;
@@ -133,18 +148,10 @@ static uint32_t entry_new(struct table *table) {
         table->entries[table->count].listed = false;
         return table->count++;
     }
-    for (;;) {
-        uint32_t index = table->hand;
-        table->hand = (table->hand + 1) & (table->capacity - 1);
-        struct entry *entry = &table->entries[index];
-        if (entry->used) {
-            entry->used = false;
-            continue;
-        }
-        entry_drop(table, index);
-        table->counts.evicted++;
-        return index;
-    }
+    uint32_t index = hand_next(table);
+    entry_drop(table, index);
+    table->counts.evicted++;
+    return index;
 }
 
 static uint32_t hash_of(struct nk_arena *arena, nk_noun subject, nk_noun formula) {
@@ -394,6 +401,27 @@ void nk_memo_discard(struct nk_memo *memo) {
         table->young_count = 0;
     }
     clear(&memo->tables[NK_MEMO_TRANSIENT]);
+}
+
+void nk_memo_bound(struct nk_machine *machine) {
+    struct nk_memo *memo = machine->memo;
+    const struct nk_home *home = &machine->home;
+    uint64_t most = home->page_max * NK_PAGE_WORDS / HOME_SHARE;
+    if (most > HOME_BYTES_MAX / 8) most = HOME_BYTES_MAX / 8;
+    uint64_t held = nk_collect_stats(home)->cache_words;
+    if (memo->weighed == home->collections) return;
+    memo->weighed = home->collections;
+    /* Stale: home's noun still holds what was thrown out. */
+    if (memo->stale || held <= most) return;
+    for (unsigned kind = NK_MEMO_PERSISTENT; kind < NK_MEMO_KINDS; kind++) {
+        struct table *table = &memo->tables[kind];
+        uint64_t keep = table->live * (most / 4 * 3) / held;
+        while (table->live > keep) {
+            entry_free(table, hand_next(table));
+            table->counts.evicted++;
+        }
+    }
+    memo->stale = true;
 }
 
 nk_status nk_memo_adopt(struct nk_machine *machine) {

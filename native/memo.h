@@ -17,7 +17,11 @@
  * out what was not used since it last came by. What the transient table's
  * nouns take is bounded by the nursery: a full collection that finds a
  * quarter of it in use keeps only entries used since the last such one; half
- * of it, none. The others' nouns are bounded by the number of entries alone.
+ * of it, none. What the others' nouns take in home, and nothing else there
+ * holds, is weighed by each of its collections (which begin when home has
+ * grown): where that is more than 256 MB, or an eighth of home's limit, they
+ * keep as many of their entries as would be three quarters of that, by the
+ * clock; should those be the heavy ones, the next collection finds out.
  */
 #ifndef NK_MEMO_H
 #define NK_MEMO_H
@@ -64,6 +68,8 @@ size_t nk_memo_slots(struct nk_memo *memo, nk_noun **slots);
 void nk_memo_committed(struct nk_memo *memo);
 void nk_memo_discard(struct nk_memo *memo);
 nk_status nk_memo_adopt(struct nk_machine *machine);
+/* Between events: heed what home's last collection found these tables to take. */
+void nk_memo_bound(struct nk_machine *machine);
 void nk_memo_trace(struct nk_memo *memo, struct nk_arena *arena, nk_root_visit visit);
 
 #endif

@@ -963,6 +963,76 @@ static void test_memo_bounds(void) {
     nk_machine_discard(&machine);
 }
 
+/* An atom of [size] bytes, as no other [i] gives. */
+static nk_noun wide_atom(uint64_t i, size_t size) {
+    uint64_t *words = nk_atom_begin(arena, size / 8);
+    CHECK(words != NULL);
+    words[0] = i;
+    words[size / 8 - 1] = 1;
+    return nk_atom_finish(arena, words, size / 8);
+}
+
+static bool remembers(uint64_t i) {
+    return nk_memo_get(&machine, NK_MEMO_PERSISTENT, 0, nk_cons_try(arena, i, i), 0) !=
+           NK_NONE;
+}
+
+/* Commit and collect; what only the tables hold then, in bytes. */
+static uint64_t settle(void) {
+    nk_noun kernel = machine.home.roots[NK_ROOT_KERNEL];
+    CHECK(nk_machine_commit(&machine, &kernel) == NK_OK);
+    machine.home.roots[NK_ROOT_KERNEL] = kernel;
+    nk_home_collect(&machine.home);
+    CHECK(nk_home_check(&machine.home) == NULL);
+    return nk_collect_stats(&machine.home)->cache_words * 8;
+}
+
+/* The tables that last have an eighth of home. */
+static void test_memo_home_bound(void) {
+    const uint64_t count = 12, most = 1u << 20;
+    const size_t size = 256u << 10;
+    fresh();
+    nk_home_limit(&machine.home, 8 * most);
+    /* What the kernel holds as well is not the tables' own. */
+    nk_noun wide = wide_atom(99, 2 * most);
+    machine.home.roots[NK_ROOT_KERNEL] = wide;
+    nk_memo_put(&machine, NK_MEMO_FORD, 0, 0, 0, wide);
+    CHECK(settle() < 1024);
+    nk_memo_bound(&machine);
+    CHECK(nk_memo_count(machine.memo, NK_MEMO_FORD) == 1);
+    nk_memo_clear(machine.memo, NK_MEMO_FORD);
+    for (uint64_t i = 0; i < count; i++) {
+        nk_memo_put(&machine, NK_MEMO_PERSISTENT, 0, nk_cons_try(arena, i, i), 0,
+                    wide_atom(i, size));
+    }
+    uint64_t held = settle();
+    CHECK(held > count * size && held < count * (size + (32u << 10)));
+    /* A restart forgets what was used of late; then two are. */
+    CHECK(nk_machine_adopt(&machine) == NK_OK);
+    CHECK(remembers(5) && remembers(7));
+    nk_memo_bound(&machine);
+    size_t left = nk_memo_count(machine.memo, NK_MEMO_PERSISTENT);
+    CHECK(left == count * (most / 4 * 3) / held);
+    CHECK(left == 2 && remembers(5) && remembers(7));
+    nk_memo_bound(&machine); /* heeded once */
+    CHECK(nk_memo_count(machine.memo, NK_MEMO_PERSISTENT) == left);
+    CHECK(nk_memo_counts(machine.memo, NK_MEMO_PERSISTENT).evicted == count - left);
+    /* From the next event on home has no more than those, and so it stays. */
+    CHECK(settle() < most);
+    nk_memo_bound(&machine);
+    CHECK(nk_machine_adopt(&machine) == NK_OK);
+    CHECK(nk_memo_count(machine.memo, NK_MEMO_PERSISTENT) == left);
+    CHECK(remembers(5) && remembers(7));
+    /* One that is too heavy by itself goes too. */
+    nk_memo_clear(machine.memo, NK_MEMO_PERSISTENT);
+    nk_memo_put(&machine, NK_MEMO_PERSISTENT, 0, nk_cons_try(arena, 1, 1), 0,
+                wide_atom(1, 2 * most));
+    CHECK(settle() > most);
+    nk_memo_bound(&machine);
+    CHECK(nk_memo_count(machine.memo, NK_MEMO_PERSISTENT) == 0);
+    CHECK(settle() == 0);
+}
+
 /* A tower of [depth] cells, each of the one below twice. */
 static nk_noun tower(uint32_t depth) {
     nk_noun noun = 7;
@@ -1106,6 +1176,7 @@ static void *body(void *argument) {
     test_located();
     test_memo();
     test_memo_bounds();
+    test_memo_home_bound();
     test_memo_unifies();
     test_limits();
     test_programs_do_not_leak();
