@@ -13,6 +13,7 @@
 #include "../murmur.h"
 
 #define HUGE_SIZE UINT64_MAX
+#define POW_POLL_BITS (1u << 20)
 
 /* step * 2^bloq. */
 static uint64_t size_of(nk_noun bloq, nk_noun step) {
@@ -306,7 +307,8 @@ static nk_status jet_sqt(struct nk_machine *machine, nk_noun core, nk_noun *prod
     return nk_answer(nk_cons_try(arena, root, rest), product);
 }
 
-/* ++  pow: by squaring, from the exponent's highest bit. */
+/* ++  pow: by squaring, from the exponent's highest bit. Polls between large
+ * products; within one GMP cannot be stopped. */
 static nk_status jet_pow(struct nk_machine *machine, nk_noun core, nk_noun *product) {
     struct nk_arena *arena = &machine->arena;
     nk_noun a, b, result = 1;
@@ -320,6 +322,9 @@ static nk_status jet_pow(struct nk_machine *machine, nk_noun core, nk_noun *prod
         nk_status status = nk_atom_multiply(arena, result, result, &result);
         if (status == NK_OK && (b >> i & 1) != 0) {
             status = nk_atom_multiply(arena, result, a, &result);
+        }
+        if (status == NK_OK && nk_atom_bits(arena, result) > POW_POLL_BITS) {
+            status = nk_arena_poll(arena);
         }
         if (status != NK_OK) return status;
     }

@@ -1113,7 +1113,12 @@ static void test_limits(void) {
     interrupt = 0;
     machine.deadline_ns = 1;
     CHECK(nock("[8 [1 9 2 0 1] 9 2 0 1]", &product) == NK_INTR);
+    /* A power asks between its products, once they are large. */
+    nk_machine_discard(&machine);
+    CHECK(call("two/pow", nk_cons_try(arena, 3, 1u << 21), &product) == NK_INTR);
+    CHECK(call("two/pow", nk_cons_try(arena, 3, 1u << 10), &product) == NK_OK);
     machine.deadline_ns = 0;
+    CHECK(call("two/pow", nk_cons_try(arena, 3, 1u << 21), &product) == NK_OK);
     /* %jinx: a thousandth of a second, for the body only. */
     CHECK(nock("[8 [1 9 2 0 1] 11 [%jinx 1 0x4000000000000] 9 2 0 1]", &product) ==
           NK_INTR);
