@@ -223,8 +223,13 @@ static nk_status combine(struct nk_machine *machine, nk_noun core, bool common,
         while (b != 0 && !(common && a == 0)) {
             if (count == NK_TREE_DEPTH_MAX) return NK_PUNT;
             struct frame *frame = &stack[count++];
-            nk_status status = common ? part_int(arena, &a, &b, map, frame)
-                                      : part_dif(arena, &a, &b, map, frame);
+            /* Where [a] is empty nothing is allocated, however often the same
+             * nodes of [b] are met. */
+            nk_status status = nk_arena_poll(arena);
+            if (status == NK_OK) {
+                status = common ? part_int(arena, &a, &b, map, frame)
+                                : part_dif(arena, &a, &b, map, frame);
+            }
             if (status != NK_OK) return status;
         }
         nk_noun made = common ? 0 : a;

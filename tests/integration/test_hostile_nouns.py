@@ -249,7 +249,7 @@ def hostile_samples() -> Iterator[Noun]:
     for i in range(3000):
         deep_left, deep_right = Cell(deep_left, i & 1), Cell(i & 1, deep_right)
     parts = [0, 1, (1 << 62) + 1, 1 << 64, (1 << 70_000) - 1]
-    parts += [double(0), double(1), deep_left, deep_right]
+    parts += [double(0, 40), double(1, 40), deep_left, deep_right]
     yield from parts
     for a in parts:
         for b in parts:
@@ -291,6 +291,16 @@ def test_a_digest_of_what_is_not_there_meets_its_deadline(
     """32 GiB of zeros."""
     sample = noun(1, 0xFFFFFFF0 * 8, 0)
     slam = noun(8, Jets().gate(path), 9, 2, 10, (6, 7, (0, 3), sample), 0, 2)
+    with started(tmp_path / "image", noun((slam, 1, 0), 0, 7)) as serf:
+        answer = serf.ask(Work(2, 500, event(jam(0))))
+        assert isinstance(answer, Bail)
+        assert answer.goofs[0].mote == "intr"
+
+
+@pytest.mark.parametrize("path", ["two/in/dif", "two/by/dif"])
+def test_a_tree_of_endless_nodes_meets_its_deadline(path: str, tmp_path: Path) -> None:
+    """2^30 nodes in 60 cells, taken from nothing."""
+    slam = noun(8, Jets().gate(path), 9, 2, 10, (6, 1, double(0)), 0, 2)
     with started(tmp_path / "image", noun((slam, 1, 0), 0, 7)) as serf:
         answer = serf.ask(Work(2, 500, event(jam(0))))
         assert isinstance(answer, Bail)
