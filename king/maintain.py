@@ -152,7 +152,8 @@ class Cadence:
                 self._estimate >= self._threshold
                 and tail_s >= TAIL_LEAST * goals.recovery_s
             )
-            or (goals.interval_s > 0 and now - self._since >= goals.interval_s)
+            # The very sum that `patience` waits for: a rounded difference would differ.
+            or (goals.interval_s > 0 and now >= self._since + goals.interval_s)
             or tail >= self._events_max
             or logged - last_logged >= self._bytes_max
         )
