@@ -133,9 +133,19 @@ def test_row_3_what_fills_the_log_is_told_and_old_epochs_go(
         assert by_tag[0]["tag"] == "%noise"
         assert by_tag[0]["bytes"] > 60 * 400
         assert ship.status()["log_growth"]["bytes_per_day"] > 0
+
         # Epochs began by themselves; old ones go while the ship runs.
-        wait_for(lambda: len(ship.status()["epochs"]) >= 3, "epochs")
-        removed = wait_for(lambda: result("chop", ship.pier)["removed"], "chopping")
+        def rolled() -> bool:
+            ship.poke("x", ["flood"], "noise", "x" * 400, 0)
+            return len(ship.status()["epochs"]) >= 3
+
+        def chopped() -> list[str]:
+            ran = treadle("chop", ship.pier, "--json")
+            # Busy: the copy of the newest epoch's state is still being made.
+            return list(ran.json["removed"]) if ran.code == 0 else []
+
+        wait_for(rolled, "epochs")
+        removed = wait_for(chopped, "chopping")
         assert removed[0] == "0i0"
         put_get(ship, b"on")
         assert ship.stop() == 0
