@@ -12,6 +12,7 @@ Limits: FRAMES_MAX frames of ROWS_MAX rows or BYTES_MAX bytes are in flight.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -473,11 +474,17 @@ async def replay_pier(options: ReplayOptions) -> int:
                 record=options.record,
             )
             if options.from_scratch and done.event == done.snapshot == last:
-                path.replace(image)
-                sync_directory(image.parent)
+                try:
+                    path.replace(image)
+                    sync_directory(image.parent)
+                except OSError as error:
+                    doing = "putting the new snapshot in place of the old one"
+                    raise explain_disk(error, image.parent, doing) from error
         finally:
             if options.from_scratch:
-                path.unlink(missing_ok=True)
+                # Where the disk refuses, what went wrong is the word that counts.
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
         _print_replayed(options, done, last, jets)
         return 0 if ended else EXIT_FAULT
 
