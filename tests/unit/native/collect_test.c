@@ -276,7 +276,7 @@ static void test_close(void) {
 
 /* A save in any phase: what is loaded is whole, and has the same roots. */
 static void test_save(void) {
-    char path[] = "/tmp/collect_test.XXXXXX", message[256];
+    char path[] = "collect-XXXXXX", message[256];
     int fd = mkstemp(path);
     CHECK(fd >= 0 && close(fd) == 0);
     start_ship(64u << 20);

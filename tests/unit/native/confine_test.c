@@ -101,7 +101,7 @@ static void in_child(void (*body)(const char *), const char *path) {
 }
 
 int main(void) {
-    char folder[] = "/tmp/nk-confine-XXXXXX", path[128];
+    char folder[] = "confine-XXXXXX", path[128];
     CHECK(mkdtemp(folder) != NULL);
     snprintf(path, sizeof path, "%s/treadle.image", folder);
     in_child(confined, path);

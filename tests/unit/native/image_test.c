@@ -315,7 +315,7 @@ static void test_failures(void) {
         if (i % 2)
             fail_grow_in = 0;
         else
-            fail_write_in = (int)below(3); /* never the superblock */
+            fail_write_in = (int)below(3);
         nk_status status = nk_image_save(image, &ship.home, &us, i + 2u, 0, &info);
         fail_grow_in = fail_write_in = -1;
         if (status != NK_OK) {

@@ -64,5 +64,8 @@ def test_native(source: Path, variant: str, tmp_path: Path) -> None:
     command += [*LIBRARIES, "-o", str(program)]
     built = subprocess.run(command, capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
-    ran = subprocess.run([program], capture_output=True, text=True, timeout=240)
+    # What it leaves behind when it fails is left here.
+    ran = subprocess.run(
+        [program], cwd=tmp_path, capture_output=True, text=True, timeout=240
+    )
     assert ran.returncode == 0, f"{ran.returncode}\n{ran.stdout}{ran.stderr}"
