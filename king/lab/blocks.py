@@ -66,8 +66,10 @@ def why_no_blocks(kind: str) -> str:
     missing = why_not(kind)
     if missing:
         return missing
-    if not os.path.exists("/dev/fuse"):
-        return "there is no /dev/fuse"
+    try:
+        os.close(os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        return f"/dev/fuse: {error.strerror}"
     if importlib.util.find_spec("mfusepy") is None:
         return "there is no mfusepy (pip install 'treadle[lab]')"
     try:
@@ -112,9 +114,8 @@ class _Notes:
 
 def record(lab: Lab, scenario: Scenario, kind: str, keep: Path) -> None:
     """Play `scenario` on a filesystem of `kind`; its record becomes the folder
-    `keep`.
+    `keep`. `why_no_blocks(kind)` is empty.
 
-    :raises CalledProcessError: nothing can be mounted here.
     :raises TreadleError: failed: it does not even go well in peace.
     """
     keep.mkdir()

@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
 import random
 import shutil
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -40,8 +42,10 @@ _NO_LOG_FLUSH = (2).to_bytes(4, "little")
 _LOAD_S = 0.8
 
 
+@functools.cache
 def why_not(kind: str) -> str:
-    """What this machine lacks for it; "" if nothing."""
+    """What this machine lacks for it; "" if nothing. The last thing to find out
+    is whether a disk can be mounted: so a mount that fails later is a fault."""
     if os.geteuid() != 0:
         return "takes root"
     if not os.path.exists("/dev/loop-control"):
@@ -51,7 +55,12 @@ def why_not(kind: str) -> str:
     with open("/proc/filesystems", encoding="ascii") as file:
         if kind not in file.read().split():
             return f"this kernel has no {kind}"
-    return ""
+    with tempfile.TemporaryDirectory(prefix="treadle-lab-") as folder:
+        try:
+            with _disk(Path(folder), kind):
+                return ""
+        except subprocess.CalledProcessError as error:
+            return f"a disk cannot be mounted: {error.stderr.decode().strip()}"
 
 
 def run(*words: str) -> None:
@@ -101,8 +110,6 @@ def cut_power(
 ) -> tuple[int, list[str]]:
     """Cut after cut under load, of one disk: each start recovers from the cut
     before. How many there were, and what broke. `why_not(kind)` is empty.
-
-    :raises subprocess.CalledProcessError: nothing can be mounted here.
     """
     dice = random.Random(f"{kind}/{seed}")
     with lab.room() as folder, _disk(folder, kind) as mount:

@@ -45,13 +45,21 @@ def test_blows(lab: Lab, name: str, tmp_path: Path, struck: dict[str, int]) -> N
 
 @pytest.mark.slow
 def test_blows_were_many(
-    struck: dict[str, int], capsys: pytest.CaptureFixture[str]
+    request: pytest.FixtureRequest,
+    struck: dict[str, int],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The suite's share of issue 4: 500 of them, and never fewer by and by."""
-    if set(struck) != set(NAMES) or POINTS < 48:
-        pytest.skip("not all scenarios were played, or fewer blows were asked for")
+    """500 of them in the suite, and never fewer by and by."""
+    asked = {
+        item.callspec.params["name"]
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and item.originalname == "test_blows"
+    }
+    if asked != set(NAMES):
+        pytest.skip("only some of the scenarios were asked for")
+    assert set(struck) == asked
     total = sum(struck.values())
     with capsys.disabled():
         parts = ", ".join(f"{name} {count}" for name, count in struck.items())
         print(f"\n{total} blows at whole ships: {parts}")
-    assert total >= 500
+    assert total >= (500 if POINTS >= 48 else POINTS * len(NAMES) / 2)

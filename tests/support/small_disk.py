@@ -12,7 +12,7 @@ import pytest
 
 from king.disk import free_bytes
 
-__all__ = ["filled", "mounted"]
+__all__ = ["filled", "make_disk", "mounted", "mounted_disk"]
 
 _MAKE = {"ext4": ("mkfs.ext4", "-q", "-m", "0"), "xfs": ("mkfs.xfs", "-q")}
 
@@ -34,27 +34,38 @@ def filled(disk: Path, leave: int = 0) -> Path:
     return path
 
 
+def make_disk(disk: Path, size: str, kind: str) -> Path:
+    """The file `disk` of `size` (such as "320M") with a filesystem of `kind`."""
+    if shutil.which(_MAKE[kind][0]) is None:
+        pytest.skip(f"needs {_MAKE[kind][0]}")
+    subprocess.run(["truncate", "-s", size.upper(), str(disk)], check=True)
+    subprocess.run([*_MAKE[kind], str(disk)], check=True, capture_output=True)
+    return disk
+
+
 @contextmanager
-def mounted(at: Path, size: str, kind: str = "tmpfs") -> Iterator[Path]:
-    """Mount one of `size` (such as "2m") at the new folder `at`.
+def mounted_disk(at: Path, *words: str) -> Iterator[Path]:
+    """Mount by these words of mount(8) at the folder `at`.
 
     Skips the test where mounting is not ours to do: that takes root, and a
     container may forbid it even then.
     """
-    at.mkdir()
-    if kind == "tmpfs":
-        words = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(at)]
-    else:
-        if shutil.which(_MAKE[kind][0]) is None:
-            pytest.skip(f"there is no {_MAKE[kind][0]}")
-        disk = at.with_suffix(".disk")
-        subprocess.run(["truncate", "-s", size.upper(), str(disk)], check=True)
-        subprocess.run([*_MAKE[kind], str(disk)], check=True, capture_output=True)
-        words = ["mount", "-o", "loop", str(disk), str(at)]
-    done = subprocess.run(words, capture_output=True, text=True)
+    done = subprocess.run(["mount", *words, str(at)], capture_output=True, text=True)
     if done.returncode:
         pytest.skip(f"needs to mount a small disk: {done.stderr.strip()}")
     try:
         yield at
     finally:
         subprocess.run(["umount", "-l", str(at)], check=True)
+
+
+@contextmanager
+def mounted(at: Path, size: str, kind: str = "tmpfs") -> Iterator[Path]:
+    """Mount a new one of `size` (such as "2m") at the new folder `at`."""
+    at.mkdir()
+    if kind == "tmpfs":
+        words = ["-t", "tmpfs", "-o", f"size={size}", "tmpfs"]
+    else:
+        words = ["-o", "loop", str(make_disk(at.with_suffix(".disk"), size, kind))]
+    with mounted_disk(at, *words):
+        yield at

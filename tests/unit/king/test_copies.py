@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -10,7 +9,6 @@ import shutil
 import struct
 import subprocess
 import tarfile
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +28,7 @@ from king.pier import Layout, Pier, make_directories, open_pier
 from king.place import Place, observe, place_of, why_copied
 from proto.jam import jam
 from proto.message import Row
+from tests.support.small_disk import make_disk, mounted_disk
 
 ROOT = Path(__file__).resolve().parents[3]
 MAP_SIZE = 1 << 26
@@ -291,43 +290,30 @@ def test_an_untrusted_disk_locks_nobody_out(
     assert why_a_copy(Layout(other), manifest) is None
 
 
-@contextlib.contextmanager
-def mounted(disk: Path, at: Path) -> Iterator[None]:
-    done = subprocess.run(
-        ["mount", "-o", "loop", disk, at], capture_output=True, check=False
-    )
-    if done.returncode:
-        pytest.skip("nothing can be mounted here")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", at], check=True)
-
-
 @pytest.mark.parametrize("kind", ["ext4", "xfs"])
 def test_a_remount_on_another_device_is_no_copy(
     root: Path, tmp_path: Path, kind: str
 ) -> None:
     """And what the numbers alone would not tell: a tree that is unpacked into a
     fresh filesystem may get the inodes that it had in another."""
-    disks = [tmp_path / f"{name}.disk" for name in ("one", "two", "spare")]
-    if shutil.which(f"mkfs.{kind}") is None:
-        pytest.skip(f"there is no mkfs.{kind}")
-    for disk in disks:
-        with disk.open("wb") as file:
-            file.truncate(320 << 20)
-        subprocess.run([f"mkfs.{kind}", "-q", disk], check=True)
+    disks = [
+        str(make_disk(tmp_path / f"{name}.disk", "320M", kind))
+        for name in ("one", "two", "spare")
+    ]
     at, other = tmp_path / "at", tmp_path / "other"
     at.mkdir()
     other.mkdir()
-    with mounted(disks[0], at):
+    with mounted_disk(at, "-o", "loop", disks[0]):
         shutil.copytree(root, at / "zod")
         adopt(at / "zod")
         start(at / "zod")
     # The spare takes the loop device that was used (if nobody else's test does).
-    with mounted(disks[2], other), mounted(disks[0], at):
+    with (
+        mounted_disk(other, "-o", "loop", disks[2]),
+        mounted_disk(at, "-o", "loop", disks[0]),
+    ):
         start(at / "zod")
-        with mounted(disks[1], other):
+        with mounted_disk(other, "-o", "loop", disks[1]):
             shutil.copytree(at / "zod", other / "zod")
             there, here = observe(Layout(other / "zod")), observe(Layout(at / "zod"))
             numbers = [

@@ -54,6 +54,9 @@ static struct op *ops;
 static size_t op_count, op_room;
 static bool recording;
 static int fail_write_in = -1, fail_sync_in = -1, fail_grow_in = -1, fail_errno;
+/* As fail_write_in, but never a superblock: how many writes come before it
+ * depends on the pages, and if it fails all saving has ended. */
+static int fail_slot_in = -1;
 static int flip_in = -1; /* this write reports success, and wrote something else */
 static bool slow;
 
@@ -89,9 +92,8 @@ static inline bool fails(int *in) {
 
 /* Also short and interrupted at random, as the system is free to be. */
 ssize_t pwrite(int fd, const void *bytes, size_t size, off_t offset) {
-    /* Not a superblock: how many writes come before it depends on the pages, and
-     * a write of it that failed ends all saving. */
-    if (offset >= RING_SIZE && fails(&fail_write_in)) return -1;
+    if (fails(&fail_write_in)) return -1;
+    if (offset >= RING_SIZE && fails(&fail_slot_in)) return -1;
     seed += (uint64_t)offset; /* or each save's thread would see the same */
     if (slow && below(3) == 0) usleep((unsigned)below(300));
     if (below(16) == 0) {

@@ -315,9 +315,9 @@ static void test_failures(void) {
         if (i % 2)
             fail_grow_in = 0;
         else
-            fail_write_in = (int)below(3);
+            fail_slot_in = (int)below(3);
         nk_status status = nk_image_save(image, &ship.home, &us, i + 2u, 0, &info);
-        fail_grow_in = fail_write_in = -1;
+        fail_grow_in = fail_slot_in = -1;
         if (status != NK_OK) {
             CHECK(status == NK_IO && strstr(info.message, "No space") != NULL);
             CHECK(ship.home.dirty_count == count);
@@ -426,7 +426,7 @@ static void test_beside(void) {
         bool fail = event > 1 && below(8) == 0;
         if (fail) {
             fail_errno = ENOSPC;
-            fail_write_in = (int)below(3);
+            fail_slot_in = (int)below(3);
         }
         CHECK(nk_image_saving(image) == NK_SAVING_NOT);
         CHECK(nk_image_save_begin(image, &ship.home, &us, event, 7, -1, message) ==
@@ -442,7 +442,7 @@ static void test_beside(void) {
         }
         aside += ship.home.freeze->aside_count;
         nk_status status = nk_image_save_end(image, &ship.home, &info);
-        fail_write_in = -1;
+        fail_slot_in = -1;
         CHECK(ship.home.freeze == NULL && nk_image_saving(image) == NK_SAVING_NOT);
         if (status != NK_OK) {
             CHECK(fail && status == NK_IO && strstr(info.message, "No space") != NULL);
