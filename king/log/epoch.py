@@ -515,7 +515,7 @@ def open_log(
         open_log_at_risk, log_dir, read_only=read_only, live=live, map_size=map_size
     )
     if not live:
-        rehearse(log_dir, lambda: open_it().rehearse())
+        rehearse(log_dir, lambda: open_it().rehearse(), read_only=read_only)
     return open_it()
 
 

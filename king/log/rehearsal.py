@@ -12,7 +12,8 @@ Limits: of older rows nothing is known but what `check_readable` was asked for.
     A page that only a commit comes by (of LMDB's list of free pages) is not
     seen here.
 
-    python -m king.log.rehearsal LOG_DIR FIRST      read all rows from FIRST on
+    python -m king.log.rehearsal LOG_DIR start|view     what a start does, or a reader
+    python -m king.log.rehearsal LOG_DIR FIRST          read all rows from FIRST on
 """
 
 from __future__ import annotations
@@ -39,16 +40,18 @@ NEWEST_ROWS = 1024
 _DEADLY = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE)
 
 
-def rehearse(log_dir: Path, work: Callable[[], object]) -> None:
+def rehearse(
+    log_dir: Path, work: Callable[[], object], *, read_only: bool = False
+) -> None:
     """Do `work` in a fork; it touches the log and changes nothing.
 
-    A process with other threads does not fork: there, all rows are read by a
-    process of its own.
+    A process with other threads does not fork: there, a process of its own does
+    the same, with a map of the usual size.
 
     :raises TreadleError: log-bad: the child died of it.
     """
     if threading.active_count() > 1:
-        check_readable(log_dir, 1)
+        _in_process(log_dir, "view" if read_only else "start")
         return
     pid = os.fork()
     if not pid:
@@ -62,9 +65,13 @@ def check_readable(log_dir: Path, first: int) -> None:
 
     :raises TreadleError: log-bad: it died of it.
     """
+    _in_process(log_dir, str(first))
+
+
+def _in_process(log_dir: Path, what: str) -> None:
     root = str(Path(__file__).resolve().parents[2])
     done = subprocess.run(
-        [sys.executable, "-P", "-m", __name__, str(log_dir), str(first)],
+        [sys.executable, "-P", "-m", __name__, str(log_dir), what],
         env={**os.environ, "PYTHONPATH": root},
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -95,12 +102,16 @@ def _die_quietly(work: Callable[[], object]) -> NoReturn:
         os._exit(0)
 
 
-def _touch_all(log_dir: Path, first: int) -> None:
+def _main(log_dir: Path, what: str) -> None:
     from king.log.epoch import open_log_at_risk
 
-    open_log_at_risk(log_dir, read_only=True).touch(first)
+    log = open_log_at_risk(log_dir, read_only=what != "start")
+    if what in ("start", "view"):
+        log.rehearse()
+    else:
+        log.touch(int(what))
 
 
 if __name__ == "__main__":
     with contextlib.suppress(TreadleError):
-        _touch_all(Path(sys.argv[1]), int(sys.argv[2]))
+        _main(Path(sys.argv[1]), sys.argv[2])

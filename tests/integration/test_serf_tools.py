@@ -409,8 +409,11 @@ def test_the_profile_is_of_names_and_spots(file: Path, tmp_path: Path) -> None:
         stack, count = line.rsplit(" ", 1)
         rows[stack] = int(count)
     deep = "k138/work;/lib/hoon:10.1;/lib/hoon:20.1"
-    assert rows[deep] > 0.8 * sum(rows.values()), rows
     assert sum(rows.values()) >= 10
+    assert rows[deep] > 0.5 * sum(rows.values()), rows
+    # The collector's samples are below the spot that it interrupted.
+    below = sum(count for stack, count in rows.items() if stack.startswith(deep))
+    assert below > 0.8 * sum(rows.values()), rows
     # What cannot be written is told.
     done = tool("nock", file, "--profile", tmp_path / "no" / "where")
     assert done.returncode == 1

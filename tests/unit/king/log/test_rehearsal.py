@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import struct
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -60,26 +61,37 @@ def test_a_lost_page_of_the_newest_rows_is_refused_by_name(tmp_path: Path) -> No
     assert hashlib.sha256(data.read_bytes()).digest() == before
 
 
-def test_it_is_so_beside_other_threads(tmp_path: Path) -> None:
-    """Nobody forks there: a process of its own reads."""
-    data = make_log(tmp_path / "log", 200)
-    lose(data, leaves_of_events(data)[-2])
+@contextlib.contextmanager
+def other_thread() -> Iterator[None]:
+    """Nobody forks beside it: a process of its own reads."""
     over = threading.Event()
     thread = threading.Thread(target=over.wait)
     thread.start()
     try:
-        with pytest.raises(TreadleError, match="SIGABRT"):
-            open_log(tmp_path / "log")
+        yield
     finally:
         over.set()
         thread.join()
 
 
-def test_older_rows_are_read_first_by_whoever_wants_them(tmp_path: Path) -> None:
+def test_it_is_so_beside_other_threads(tmp_path: Path) -> None:
+    data = make_log(tmp_path / "log", 200)
+    lose(data, leaves_of_events(data)[-2])
+    before = hashlib.sha256(data.read_bytes()).digest()
+    for read_only in (False, True):
+        with other_thread(), pytest.raises(TreadleError, match="SIGABRT"):
+            open_log(tmp_path / "log", read_only=read_only)
+    assert hashlib.sha256(data.read_bytes()).digest() == before
+
+
+@pytest.mark.parametrize("beside", [contextlib.nullcontext, other_thread])
+def test_older_rows_are_read_first_by_whoever_wants_them(
+    tmp_path: Path, beside: Callable[[], contextlib.AbstractContextManager[None]]
+) -> None:
     data = make_log(tmp_path / "log", 3 * NEWEST_ROWS)
     check_readable(tmp_path / "log", 1)
     lose(data, leaves_of_events(data)[1])
-    with contextlib.closing(open_log(tmp_path / "log")) as log:
+    with beside(), contextlib.closing(open_log(tmp_path / "log")) as log:
         assert log.last == 3 * NEWEST_ROWS
     check_readable(tmp_path / "log", NEWEST_ROWS)
     with pytest.raises(TreadleError, match="SIGABRT"):
