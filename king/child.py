@@ -7,25 +7,28 @@ Invariants: nothing here waits but what says so; what a closed child is asked
 Limits: pipes of PIPE_SIZE bytes, where the user's quota allows it.
 
 Spawn is by exec, never fork (an open LMDB environment must not cross one).
-The serf gets a session of its own (^C at the terminal is the king's), the
-pier's lock (an orphan still holds it), no stdin, and a captured stderr.
+The serf gets a session of its own, the pier's lock (an orphan still holds it),
+no stdin, and a captured stderr. The first one may have been started before us:
+see king/early.py.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import mmap
 import os
 import resource
-import signal
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import trio
+
+from king.early import SERF, EarlySerf, serf_environment, start_serf
 
 __all__ = [
     "HANDSHAKE_S",
@@ -37,7 +40,7 @@ __all__ = [
     "spawn_process",
 ]
 
-SERF_COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "serf")
+SERF_COMMAND = SERF
 """Tests put another here."""
 PIPE_SIZE = 1 << 20
 F_SETPIPE_SZ = 1031
@@ -45,6 +48,8 @@ HANDSHAKE_S = 60.0
 VERIFY_BYTES_S = 16 << 20
 """A serf may have to read its whole image before it speaks (by --verify, or
 because a superblock is torn): no disk is slower than this."""
+WAIT_S = 0.01
+"""Between looks at a process that the system cannot tell of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,11 @@ class SerfSpec:
     options: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
     handshake_s: float = HANDSHAKE_S
+
+    @property
+    def is_plain(self) -> bool:
+        """Is it the program that is started early?"""
+        return self.command == SERF and not self.environment
 
 
 def handshake_s(image: Path) -> float:
@@ -131,67 +141,56 @@ class _Process:
 
     def __init__(self) -> None:
         self.pid = 0
-        self._process: trio.Process | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pidfd = -1
         self._read_fd = self._write_fd = self._errors_fd = -1
         self._word: mmap.mmap | None = None
         self._ooms = _oom_kills()
 
-    async def start(self, spec: SerfSpec) -> None:
-        if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
-            # With SIGCHLD ignored every exit status would read as 0.
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        theirs: list[int] = []
-        ours: list[int] = []
+    async def start(self, spec: SerfSpec, early: EarlySerf | None) -> None:
+        theirs: dict[str, int] = {}
         try:
-            down, self._write_fd = os.pipe2(os.O_CLOEXEC)
-            theirs.append(down)
-            ours.append(self._write_fd)
-            self._read_fd, up = os.pipe2(os.O_CLOEXEC)
-            theirs.append(up)
-            ours.append(self._read_fd)
-            self._errors_fd, errors_up = os.pipe2(os.O_CLOEXEC)
-            theirs.append(errors_up)
-            ours.append(self._errors_fd)
+            theirs["--read"], self._write_fd = os.pipe2(os.O_CLOEXEC)
+            self._read_fd, theirs["--write"] = os.pipe2(os.O_CLOEXEC)
             interrupt = os.memfd_create("treadle-interrupt", os.MFD_CLOEXEC)
-            theirs.append(interrupt)
+            theirs["--interrupt"] = interrupt
             os.ftruncate(interrupt, mmap.PAGESIZE)
             self._word = mmap.mmap(interrupt, mmap.PAGESIZE)
-            for fd in ours:
+            for fd in (self._read_fd, self._write_fd):
                 os.set_blocking(fd, False)
-            for fd in ours[:2]:
                 _widen(fd)
-            command = [
-                *spec.command,
-                *("--read", str(down), "--write", str(up)),
-                *("--interrupt", str(interrupt)),
-                *("--image", str(spec.image)),
-                *("--ship", spec.ship.hex(), "--log", spec.log.hex()),
-                *("--event-max", str(spec.event_max)),
-                *(("--verify",) if spec.verify else ()),
-                *spec.options,
-            ]
-            inherited = [down, up, interrupt]
-            if spec.lock_fd is not None:
-                command += ["--lock", str(spec.lock_fd)]
-                inherited.append(spec.lock_fd)
-            self._process = await trio.lowlevel.open_process(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=errors_up,
-                stderr=errors_up,
-                pass_fds=inherited,
-                start_new_session=True,
-                env=_environment(spec),
-            )
+            taken = None
+            if early is not None and spec.is_plain:
+                taken = early.take(_words(spec), _descriptors(spec, theirs))
+            if taken is not None:
+                self._process, self._errors_fd = taken
+            else:
+                await self._execute(spec, theirs)
+            assert self._process is not None
+            self.pid = self._process.pid
+            with contextlib.suppress(OSError):  # an old kernel, or a strict sandbox
+                self._pidfd = os.pidfd_open(self.pid)
         except BaseException:
-            for fd in ours:
-                os.close(fd)
-            self._read_fd = self._write_fd = self._errors_fd = -1
+            self.close()
             raise
         finally:
-            for fd in theirs:
+            for fd in theirs.values():
                 os.close(fd)
-        self.pid = self._process.pid
+
+    async def _execute(self, spec: SerfSpec, theirs: dict[str, int]) -> None:
+        descriptors = _descriptors(spec, theirs)
+        command = [*spec.command, *_words(spec)]
+        for name, fd in descriptors.items():
+            command += [name, str(fd)]
+        self._errors_fd, errors = os.pipe2(os.O_CLOEXEC)
+        try:
+            environment = {**serf_environment(), **dict(spec.environment)}
+            # In a thread: it returns only when the new program has been found.
+            self._process = await trio.to_thread.run_sync(
+                partial(start_serf, command, environment, errors, descriptors.values())
+            )
+        finally:
+            os.close(errors)
 
     def read(self, size: int) -> bytes:
         return os.read(self._read_fd, size)
@@ -226,7 +225,12 @@ class _Process:
 
     async def wait(self) -> int:
         assert self._process is not None
-        return await self._process.wait()
+        while (status := self._process.poll()) is None:
+            if self._pidfd >= 0:
+                await trio.lowlevel.wait_readable(self._pidfd)
+            else:
+                await trio.sleep(WAIT_S)
+        return status
 
     def usage(self) -> tuple[int, int]:
         # The largest of our children so far: the serf is the only one.
@@ -234,23 +238,38 @@ class _Process:
         return peak, max(0, _oom_kills() - self._ooms)
 
     def close(self) -> None:
-        for fd in (self._read_fd, self._write_fd, self._errors_fd):
+        for fd in (self._read_fd, self._write_fd, self._errors_fd, self._pidfd):
             if fd >= 0:
                 os.close(fd)
-        self._read_fd = self._write_fd = self._errors_fd = -1
+        self._read_fd = self._write_fd = self._errors_fd = self._pidfd = -1
         if self._word is not None:
             self._word.close()
             self._word = None
 
 
-async def spawn_process(spec: SerfSpec) -> Child:
-    """Start a serf in a process of its own.
+async def spawn_process(spec: SerfSpec, early: EarlySerf | None = None) -> Child:
+    """Start a serf in a process of its own, or take the one that is there early.
 
     :raises OSError: if it cannot be started.
     """
     process = _Process()
-    await process.start(spec)
+    await process.start(spec, early)
     return process
+
+
+def _words(spec: SerfSpec) -> list[str]:
+    """Its command line, but for what names descriptors."""
+    return [
+        *("--image", str(spec.image)),
+        *("--ship", spec.ship.hex(), "--log", spec.log.hex()),
+        *("--event-max", str(spec.event_max)),
+        *(("--verify",) if spec.verify else ()),
+        *spec.options,
+    ]
+
+
+def _descriptors(spec: SerfSpec, theirs: dict[str, int]) -> dict[str, int]:
+    return theirs if spec.lock_fd is None else {**theirs, "--lock": spec.lock_fd}
 
 
 def _widen(fd: int) -> None:
@@ -258,14 +277,6 @@ def _widen(fd: int) -> None:
         fcntl.fcntl(fd, F_SETPIPE_SZ, PIPE_SIZE)
     except OSError:
         return  # the user's pipe quota is used up; 64 KiB will do
-
-
-def _environment(spec: SerfSpec) -> dict[str, str]:
-    """Ours, with the place that `king` was imported from on the path."""
-    root = str(Path(__file__).resolve().parent.parent)
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    added = {"PYTHONPATH": os.pathsep.join(paths), **dict(spec.environment)}
-    return {**os.environ, **added}
 
 
 def _oom_kills() -> int:

@@ -18,7 +18,7 @@ import textwrap
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from king import values
 from king.care.command import add_commands as add_care_commands
@@ -33,6 +33,9 @@ from king.config import (
 )
 from king.errors import EXIT_FAULT, TreadleError
 from king.groups import run_trio
+
+if TYPE_CHECKING:
+    from king.early import EarlySerf
 
 __all__ = ["main"]
 
@@ -147,7 +150,7 @@ def _say(args: argparse.Namespace) -> Any:
 def _run(args: argparse.Namespace) -> int:
     from king import daemon
 
-    return daemon.run(_run_options(args))
+    return daemon.run(_run_options(args), args.early)
 
 
 def _replay(args: argparse.Namespace) -> int:
@@ -1083,15 +1086,16 @@ def _report(error: TreadleError, as_json: bool) -> int:
     return error.exit_code
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; its exit code."""
+def main(argv: Sequence[str] | None = None, early: EarlySerf | None = None) -> int:
+    """Run one command, with the serf that is there already; its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         if sys.flags.optimize:
             raise TreadleError(
                 "usage", "python -O strips our assertions; start without -O"
             )
-        args = _parser(words[0] if words else "").parse_args(_in_order(words))
+        parser = _parser(words[0] if words else "")
+        args = parser.parse_args(_in_order(words), argparse.Namespace(early=early))
         code: int = args.function(args)
         sys.stdout.flush()
         return code

@@ -33,6 +33,7 @@ import trio
 from king import failpoint
 from king.boot import wyrd_card
 from king.care.live import Caretaker, LiveGround
+from king.child import spawn_process
 from king.config import RUNTIME, ReplayOptions, RunOptions, runtime_version
 from king.console import Console, has_terminal
 from king.costs import Costs
@@ -42,6 +43,7 @@ from king.drivers.conn import conn
 from king.drivers.http import Port, http
 from king.drivers.term import Printer, term
 from king.drivers.wire import ovum, ovum_of_jam, read_small
+from king.early import EarlySerf
 from king.epochs import roll_is_due, start_from_epochs
 from king.errors import TreadleError
 from king.event import Effect, Fact, Failure, Outcome, Ovum
@@ -122,12 +124,13 @@ class Instance:
         return uv_text(self._number)
 
 
-def run(options: RunOptions) -> int:
-    """Run a ship until it stops; the exit code.
+def run(options: RunOptions, early: EarlySerf | None = None) -> int:
+    """Run a ship until it stops, at first on the serf that is there already, if one
+    is; the exit code.
 
     :raises TreadleError: where it could not start, or had to stop.
     """
-    return run_trio(_run, options)
+    return run_trio(_run, options, early)
 
 
 def replay(options: ReplayOptions) -> int:
@@ -141,19 +144,22 @@ def replay(options: ReplayOptions) -> int:
 # --- the ship ---------------------------------------------------------------
 
 
-async def _run(options: RunOptions) -> int:
+async def _run(options: RunOptions, early: EarlySerf | None) -> int:
     if not options.headless and not has_terminal():
         options = replace(options, headless=True)
     with open_pier(options.pier, adopt=options.adopt) as pier:
-        ship = _Ship(options, pier)
+        ship = _Ship(options, pier, early)
         return await ship.live()
 
 
 class _Ship:
     """One run of one ship."""
 
-    def __init__(self, options: RunOptions, pier: Pier) -> None:
+    def __init__(
+        self, options: RunOptions, pier: Pier, early: EarlySerf | None = None
+    ) -> None:
         self.options = options
+        self._spawn_child = partial(spawn_process, early=early)
         self.pier = pier
         self.layout = pier.layout
         self.clock = Clock()
@@ -350,6 +356,7 @@ class _Ship:
         return await Lord.start(
             self.serfs,
             self._spec(verify),
+            spawn=self._spawn_child,
             on_slog=self._slog,
             on_line=lambda line: self.log(f"serf: {line}"),
         )

@@ -3,6 +3,7 @@
     serf --read FD --write FD --image PATH --ship HEX --log HEX --event-max N
          [--interrupt FD] [--lock FD] [--verify] [--record FILE]
          [--scrub MILLISECONDS]
+    serf --early FD                      the same, its words to come over a socket
          [--home-size BYTES] [--nursery-size BYTES] [--jet-check] [--no-jets]
     serf noun|nock|jets|check-image|image-info|image-copy ...   see serf/tool.py
     serf hoon ...                                    see serf/hoon.py
@@ -28,6 +29,8 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from serf.errors import ImageForeign, SerfError, Usage
@@ -39,6 +42,8 @@ __all__ = ["main"]
 
 _TOOLS = ("noun", "nock", "check-image", "image-info", "image-copy", "jets")
 _IDENTITY_SIZE = 16
+_WORDS_SIZE = 1 << 16
+_DESCRIPTORS = 4
 
 
 class Options(NamedTuple):
@@ -146,14 +151,18 @@ def _isolate() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
 
 
-def serve(args: list[str]) -> int:
-    """Be a serf until the king says otherwise; the exit code."""
-    options = parse(args)
+def serve(hear: Callable[[], list[str] | None]) -> int:
+    """Be a serf until the king says otherwise; the exit code. `hear` waits for the
+    command line, with all loaded meanwhile; None, and the king has no use for us."""
     _isolate()
     from serf.engine import Engine
     from serf.loop import Loop
     from serf.scrub import Scrub
 
+    words = hear()
+    if words is None:
+        return 0
+    options = parse(words)
     engine = Engine(options.home_size, options.nursery_size, options.interrupt_fd)
     engine.enable_jets(options.jets)
     if options.jet_check:
@@ -185,6 +194,23 @@ def serve(args: list[str]) -> int:
     return loop.run(loaded)
 
 
+def _hear_words(door: int) -> list[str] | None:
+    """A command line over a socket, whose last words are given a descriptor each;
+    None: the other end has gone."""
+    import socket
+
+    with socket.socket(fileno=door) as stream:
+        data, descriptors, _, _ = socket.recv_fds(stream, _WORDS_SIZE, _DESCRIPTORS)
+    if not data:
+        return None
+    words = os.fsdecode(data).split("\0")
+    cut = len(words) - len(descriptors)
+    words, names = words[:cut], words[cut:]
+    for name, descriptor in zip(names, descriptors, strict=True):
+        words += [name, str(descriptor)]
+    return words
+
+
 def _notes(path: str) -> Notes:
     """Notes in a file that the king has made."""
     from proto.record import Notes
@@ -214,7 +240,10 @@ def main(args: list[str]) -> int:
             from serf.tool import run
 
             return run(args)
-        return serve(args)
+        if args[:1] == ["--early"] and len(args) == 2:
+            door = _number({args[0]: args[1]}, "--early")
+            return serve(partial(_hear_words, door))
+        return serve(lambda: args)
     except SerfError as error:
         print(f"serf: {error}", file=sys.stderr, flush=True)
         return error.code

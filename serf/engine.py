@@ -361,7 +361,7 @@ class Engine:
         :raises ImageUnusable: it cannot be opened, or is no image.
         """
         message = ffi.new("char[256]")
-        if lib.nk_serf_image_open(self._serf, path.encode(), message):
+        if lib.nk_serf_image_open(self._serf, os.fsencode(path), message):
             raise ImageUnusable(_text(message) or f"cannot open {path}")
 
     def load(self, event_max: int, verify: bool, ship: bytes, log: bytes) -> Loaded:
@@ -617,7 +617,7 @@ class ImageCopy:
         self._source = source
         what = ffi.new("struct nk_checked *")
         copy = ffi.new("nk_image_copy **")
-        status = lib.nk_copy_begin(source.encode(), event, to, copy, what)
+        status = lib.nk_copy_begin(os.fsencode(source), event, to, copy, what)
         if status:
             lacks = _is_bad(status) and not what.good
             code = "image-event-missing" if lacks else ""
@@ -684,7 +684,7 @@ def image_facts(path: str) -> CheckedImage:
 
 def _look_at_image(look: Any, path: str, *how: bool) -> CheckedImage:
     checked = ffi.new("struct nk_checked *")
-    status = look(path.encode(), *how, checked)
+    status = look(os.fsencode(path), *how, checked)
     message = _text(checked.message)
     if status and not message:
         message = _text(lib.nk_serf_mote(status))

@@ -217,7 +217,8 @@ def test_run_options_are_what_was_typed(
 
     seen: list[RunOptions] = []
 
-    def fake(options: RunOptions) -> int:
+    def fake(options: RunOptions, early: object) -> int:
+        assert early is None
         seen.append(options)
         return 7
 
