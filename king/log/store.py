@@ -66,6 +66,9 @@ Head = tuple[int, int, bytes]
 """Of an event: mug, bytes of its job, the first of them."""
 T = TypeVar("T")
 
+_LOCK_BYTES = 8192
+"""Of LMDB's lock file, with as many readers as it has room for by default."""
+
 _EVENTS = b"EVENTS"
 _META = b"META"
 _KEY = struct.Struct("<Q")
@@ -369,10 +372,38 @@ def _fault_at_open(error: lmdb.Error, path: Path) -> TreadleError:
     return _explain(error, path, "opening the log")
 
 
+def _take_lock_room(path: Path) -> None:
+    """LMDB makes its lock file as a hole, and maps it: on a full disk, to touch
+    that is a SIGBUS.
+
+    :raises TreadleError: disk-full
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        with _opened(path / "lock.mdb", flags) as descriptor:
+            if os.fstat(descriptor).st_blocks * 512 < _LOCK_BYTES:
+                os.posix_fallocate(descriptor, 0, _LOCK_BYTES)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise explain_disk(error, path, "opening the log") from error
+        # Whatever else is wrong, LMDB will say.
+
+
+@contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    descriptor = os.open(path, flags, 0o664)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 def _open_environment(
     path: Path, *, read_only: bool, lock: bool, map_size: int
 ) -> lmdb.Environment:
     """Open, with as much address space as the machine grants."""
+    if lock:
+        _take_lock_room(path)
     while True:
         try:
             return lmdb.open(
@@ -761,11 +792,8 @@ class LmdbStore:
         self._env.copy(str(folder))
 
     def _sync_file(self) -> None:
-        descriptor = os.open(self.path / "data.mdb", os.O_RDONLY | os.O_CLOEXEC)
-        try:
+        with _opened(self.path / "data.mdb", os.O_RDONLY | os.O_CLOEXEC) as descriptor:
             os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
     def size_bytes(self) -> int:
         return (self.path / "data.mdb").stat().st_size

@@ -89,6 +89,19 @@ def test_full_disk_refuses_to_open_a_pier_and_harms_nothing(small_disk: Path) ->
         assert pier.log.last == 66
 
 
+def test_a_log_without_lock_files_is_not_called_damaged(small_disk: Path) -> None:
+    """As a copy of a pier has none: to map new ones would be a SIGBUS."""
+    root = unpack("plain", small_disk)
+    for path in root.rglob("lock.mdb"):
+        path.unlink()
+    filler = fill(small_disk)
+    with pytest.raises(TreadleError) as caught:
+        open_log(Layout(root).log_dir)
+    assert caught.value.code == "disk-full"
+    filler.unlink()
+    open_log(Layout(root).log_dir).close()
+
+
 @pytest.mark.parametrize("leave_kib", [0, 16, 64, 128])
 def test_boot_on_a_full_disk_leaves_nothing(small_disk: Path, leave_kib: int) -> None:
     filler = fill(small_disk, leave=leave_kib << 10)
