@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from king.log.epoch import Log, open_log
 from king.log.store import FORMAT, LmdbStore
 from king.log.verify import verify_log
 from king.manifest import Manifest, read_manifest
+from king.modules import module_command
 from king.pier import Layout, check_is_pier, identity_bytes, who_locks
 from proto import fast
 from proto.errors import CueError
@@ -38,7 +38,6 @@ __all__ = [
     "check_pier",
     "image_info",
     "inspect_image",
-    "module_command",
 ]
 
 _BATCH_ROWS = 4096
@@ -143,15 +142,6 @@ def _check_manifest(layout: Layout, findings: list[Finding]) -> Manifest | None:
 
 
 # --- children ---------------------------------------------------------------
-
-
-def module_command(module: str, *arguments: str) -> tuple[list[str], dict[str, str]]:
-    """Command and environment for one of our own modules, from this very tree
-    and never from the current directory."""
-    root = str(Path(__file__).resolve().parent.parent)
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    return [sys.executable, "-P", "-m", module, *arguments], environment
 
 
 def _ask_child(module: str, *arguments: str) -> dict[str, Any]:

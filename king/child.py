@@ -28,7 +28,8 @@ from typing import Protocol
 
 import trio
 
-from king.early import SERF, EarlySerf, serf_environment, start_serf
+from king.early import SERF, EarlySerf, start_serf
+from king.modules import module_environment
 
 __all__ = [
     "HANDSHAKE_S",
@@ -184,7 +185,7 @@ class _Process:
             command += [name, str(fd)]
         self._errors_fd, errors = os.pipe2(os.O_CLOEXEC)
         try:
-            environment = {**serf_environment(), **dict(spec.environment)}
+            environment = {**module_environment(), **dict(spec.environment)}
             # In a thread: it returns only when the new program has been found.
             self._process = await trio.to_thread.run_sync(
                 partial(start_serf, command, environment, errors, descriptors.values())

@@ -36,6 +36,7 @@ from king.config import (
 )
 from king.errors import EXIT_FAULT, TreadleError
 from king.groups import run_trio
+from king.modules import module_command
 
 if TYPE_CHECKING:
     from king.early import EarlySerf
@@ -626,12 +627,8 @@ def _lab(args: argparse.Namespace) -> int:
 
 def _become(words: list[str]) -> NoReturn:
     """Be `python -m serf` with these words from now on."""
-    # From this very tree, never from the current directory (-P).
-    root = str(Path(__file__).resolve().parent.parent)
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    command, environment = module_command("serf", *words)
     sys.stdout.flush()
-    command = [sys.executable, "-P", "-m", "serf", *words]
     os.execve(sys.executable, command, environment)
 
 

@@ -17,20 +17,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-__all__ = ["SERF", "EarlySerf", "serf_environment", "start_serf"]
+from king.modules import module_environment
+
+__all__ = ["SERF", "EarlySerf", "start_serf"]
 
 SERF: tuple[str, ...] = (sys.executable, "-P", "-m", "serf")
-
-
-def serf_environment() -> dict[str, str]:
-    """Ours, with the place that `king` was imported from on the path."""
-    root = str(Path(__file__).resolve().parent.parent)
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def start_serf(
@@ -67,7 +61,7 @@ class EarlySerf:
         try:
             self._process = start_serf(
                 [*SERF, "--early", str(theirs.fileno())],
-                serf_environment(),
+                module_environment(),
                 errors,
                 [theirs.fileno()],
             )

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from king.check import module_command
 from king.errors import EXIT_CODES, TreadleError
+from king.modules import module_command
 
 __all__ = ["show_verified", "verify_path"]
 

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 import trio
 
-from king.check import module_command
 from king.errors import EXIT_CODES, TreadleError
+from king.modules import module_command
 
 __all__ = ["Ended", "run_steps"]
 

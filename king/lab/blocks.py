@@ -31,7 +31,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from king.check import module_command
 from king.errors import TreadleError
 from king.lab.cuts import FILESYSTEMS, run, unmount, why_not
 from king.lab.judge import Promise
@@ -39,6 +38,7 @@ from king.lab.pair import Hand, Hang, Over
 from king.lab.scenario import Scenario
 from king.lab.trial import PIER, Blow, Lab, Siege, promise_of
 from king.lab.witness import NO_FAULT
+from king.modules import module_command
 
 __all__ = [
     "BlockRecord",

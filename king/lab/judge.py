@@ -31,13 +31,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from king.check import module_command
 from king.errors import TreadleError
 from king.lab.states import Tree
 from king.log.epoch import Log
 from king.log.start import image_of, read_start, record_of
 from king.log.verify import verify_log
 from king.log_file import LogFileReader
+from king.modules import module_command
 from king.pier import Layout, identity_bytes, open_pier
 from proto.errors import ProtoError
 from proto.jam import cue, jam

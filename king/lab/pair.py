@@ -24,11 +24,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from king.check import module_command
 from king.client import Client
 from king.errors import TreadleError
 from king.lab.judge import AWAY, CARRIED, TAKEN
 from king.lab.witness import Trace, environment
+from king.modules import module_command
 from king.pier import Layout, wait_unlocked
 from proto.cord import cord, cord_text, path_from_text
 from proto.noun import Cell, Noun, noun

@@ -9,6 +9,7 @@ Owns: the child, while it lives.
 Invariants: nothing of the log is changed; whatever the child finds wrong
     without dying of it, its parent will find, too, and say better.
 Limits: of older rows nothing is known but what `check_readable` was asked for.
+    Where no child is to be had (a limit on processes), there is no rehearsal.
     A page that only a commit comes by (of LMDB's list of free pages) is not
     seen here.
 
@@ -31,6 +32,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from king.errors import TreadleError
+from king.modules import module_command
 
 __all__ = ["NEWEST_ROWS", "check_readable", "rehearse"]
 
@@ -53,7 +55,10 @@ def rehearse(
     if threading.active_count() > 1:
         _in_process(log_dir, "view" if read_only else "start")
         return
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError:
+        return  # no process is to be had
     if not pid:
         _die_quietly(work)
     _, status = os.waitpid(pid, 0)
@@ -69,25 +74,28 @@ def check_readable(log_dir: Path, first: int) -> None:
 
 
 def _in_process(log_dir: Path, what: str) -> None:
-    root = str(Path(__file__).resolve().parents[2])
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", __name__, str(log_dir), what],
-        env={**os.environ, "PYTHONPATH": root},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=False,
-    )
-    _check(log_dir, done.returncode)
+    command, environment = module_command(__name__, str(log_dir), what)
+    with contextlib.suppress(OSError):  # no process is to be had
+        done = subprocess.run(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+        )
+        _check(log_dir, done.returncode)
 
 
 def _check(log_dir: Path, code: int) -> None:
     if -code in _DEADLY:
         name = signal.Signals(-code).name
+        # Of a mapped file, what a disk fails to read is a SIGBUS.
+        disk = "look at the disk (dmesg); " * (name == "SIGBUS")
         raise TreadleError(
             "log-bad",
             f"the log in {log_dir} is damaged: LMDB dies of reading it ({name})",
-            "restore the pier from a copy; `treadle check` says how far this one can "
-            "be read; nothing was changed",
+            f"{disk}restore the pier from a copy; `treadle check` says how far this "
+            "one can be read; nothing was changed",
         )
 
 

@@ -7,8 +7,11 @@ killed by SIGABRT, and this test run with it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
+import os
 import struct
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -106,3 +109,19 @@ def test_a_rehearsal_changes_nothing(tmp_path: Path) -> None:
     log.append(101, [Row(1, Jam(b"one more"))])
     assert log.read(101) == [Row(1, Jam(b"one more"))]
     log.close()
+
+
+def test_where_no_child_is_to_be_had_a_good_log_is_opened_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_log(tmp_path / "log", 100)
+
+    def refused(*_: object, **__: object) -> int:
+        raise BlockingIOError(errno.EAGAIN, "no more processes")
+
+    monkeypatch.setattr(os, "fork", refused)
+    monkeypatch.setattr(subprocess, "run", refused)
+    for beside in (contextlib.nullcontext, other_thread):
+        with beside(), contextlib.closing(open_log(tmp_path / "log")) as log:
+            assert log.last == 100
+    check_readable(tmp_path / "log", 1)
