@@ -298,14 +298,13 @@ class _Connection:
         """After the client's end of file: wait while answers are owed to it."""
         while self.outstanding or self.unsent:
             self.room = trio.Event()
-            with trio.move_on_after(_GONE_CHECK_S):
-                await self.room.wait()
-                continue
             # A client that has gone altogether refuses even nothing.
             try:
                 await self.stream.socket.send(b"")
             except OSError:
                 return
+            with trio.move_on_after(_GONE_CHECK_S):
+                await self.room.wait()
 
     async def _take(self, body: bytes, nursery: trio.Nursery) -> None:
         try:

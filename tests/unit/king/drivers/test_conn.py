@@ -240,13 +240,14 @@ async def test_conn_care_without_sense_is_refused(live, words):
 
 
 async def test_conn_care_ends_with_its_client(live):
+    """At once: who interrupts a verb may want another."""
     client = await live.client()
     await client.say((1, "care", "save", "{}"))
     with trio.fail_after(TOO_MUCH):
         await client.hear()
-        await client.stream.aclose()
-        while "cancelled" not in live.cares:
-            await trio.sleep(0.01)
+    await client.stream.aclose()
+    await live.world.settled()
+    assert "cancelled" in live.cares
 
 
 async def test_conn_born_then_live(rig, nursery, world):
