@@ -27,7 +27,7 @@ import trio
 
 from king.config import SaveGoals
 from king.errors import TreadleError
-from king.spine import Spine
+from king.spine import HELD_S, Spine
 from proto.message import Saved
 
 __all__ = ["Cadence", "keep_saving", "thread_seconds"]
@@ -36,7 +36,6 @@ EVENTS_MAX = 1_000_000
 BYTES_MAX = 1 << 30
 CHECK_S = 5.0
 RETRY_S = 60.0
-HELD_S = 1.0
 DAY_S = 86_400.0
 BUCKET_S = DAY_S / 4
 """So much of the day's budget may be spent at once."""
@@ -244,11 +243,11 @@ async def keep_saving(
         if not due:
             await trio.sleep(min(CHECK_S, cadence.patience(now)))
             continue
-        while spine.saves_held:
+        while spine.saves_held:  # before the mark, for that may be long
             await trio.sleep(HELD_S)
         cadence.mark(source, computed(source), spine.bytes_logged)
         try:
-            plea = await spine.save(pace=cadence.pace)
+            plea = await spine.save(pace=cadence.pace, patient=True)
         except TreadleError as error:
             plea = None
             tell(f"snapshot put off: {error.message}")

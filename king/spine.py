@@ -43,6 +43,7 @@ KILL_S = 5.0
 DRAIN_S = 10.0
 DEATHS_MAX = 8
 BACKOFF_MAX_S = 30.0
+HELD_S = 1.0
 COMMIT_ROOM = 1 << 20
 """What a commit may need beside its jobs: pages of the tree, copied."""
 
@@ -191,13 +192,15 @@ class Spine:
         assert isinstance(reply, Peeked)
         return reply.result
 
-    async def save(self, *, pace: int = 0) -> Saved | None:
+    async def save(self, *, pace: int = 0, patient: bool = False) -> Saved | None:
         """Wait for a wall, save a snapshot beside what comes after it; None if
-        the serf declined.
+        the serf declined. `patient`: not while saves are held.
 
         :raises TreadleError: if the serf died, or one is being saved already.
         """
         async with self.room():
+            while patient and self.saves_held:
+                await trio.sleep(HELD_S)
             reply = await self.begin_save(pace=pace)()
         return reply if isinstance(reply, Saved) else None
 

@@ -275,6 +275,34 @@ async def test_the_cadence_waits_while_saves_are_held(
         nursery.cancel_scope.cancel()
 
 
+async def test_the_cadence_waits_for_a_hold_that_came_while_room_was_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("king.spine.HELD_S", 0.02)
+    async with open_desk(tmp_path, monkeypatch) as desk, trio.open_nursery() as nursery:
+        rig = desk.rig
+        asked, made = trio.Event(), trio.Event()
+
+        @asynccontextmanager
+        async def slow_room() -> AsyncIterator[None]:
+            asked.set()
+            await made.wait()
+            yield
+
+        monkeypatch.setattr(rig.spine, "room", slow_room)
+        await rig.inject(ovum("test"))
+        nursery.start_soon(lambda: rig.spine.save(patient=True))
+        await asked.wait()
+        async with desk.ground.hold_saves():
+            made.set()
+            await trio.sleep(0.3)
+            assert not rig.spine.pipeline.is_saving
+            assert desk.rig.spine.saves_held == 1
+            saved = await desk.ground.save()
+        assert saved == 1
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_failed_commit_in_a_verb_stops_the_ship(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -179,7 +179,8 @@ class World:
         self.refusals = 0
         self.looks = 0
 
-    async def save(self, *, pace: int = 0) -> Saved:
+    async def save(self, *, pace: int = 0, patient: bool = False) -> Saved:
+        assert patient
         await trio.sleep(0.5)
         if self.refusals:
             self.refusals -= 1
