@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from king.copies import why_a_copy
 from king.errors import TreadleError
 from king.log.epoch import open_log
 from king.manifest import read_manifest
@@ -20,7 +21,8 @@ __all__ = ["rest_status"]
 
 
 def rest_status(root: Path) -> dict[str, Any]:
-    """The same keys as a live ship's status, from its files.
+    """The same keys as a live ship's status, from its files, and `copy`: why it
+    is one, and will not run before it is adopted; None if it is not.
 
     :raises TreadleError: pier-missing, pier-bad, log-*, meta-bad, ...
     """
@@ -31,6 +33,7 @@ def rest_status(root: Path) -> dict[str, Any]:
         rows = log.read(log.last, 1) if log.first else []
         value: dict[str, Any] = {
             "state": "stopped",
+            "copy": why_a_copy(layout, manifest) if manifest else None,
             "ship": ship_text(log.meta.who),
             "event": log.last,
             "mug": f"{rows[0].mug:08x}" if rows and rows[0].mug else None,

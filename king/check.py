@@ -316,7 +316,7 @@ def _job_fault(job: bytes) -> str:
     try:
         canonical = fast.rejam(job)
     except CueError as error:
-        return f"it is not a noun ({error.why})"
+        return f"it is not a noun ({error.text})"
     return "" if canonical == job else "its jam is not canonical"
 
 

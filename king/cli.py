@@ -46,6 +46,8 @@ __all__ = ["main"]
 _TIMEOUT_S = 10.0
 _STOP_TIMEOUT_S = 60.0
 _PARTS_IN_LINE = 4
+_KEY_COLUMNS = 30
+_TEXT_COLUMNS = 60
 _TEXT_MAX = 1 << 20  # of a noun, for people: --out gives all of it
 
 
@@ -251,7 +253,7 @@ def _status_lines(value: dict[str, Any]) -> list[str]:
     while waiting:
         depth, key, item = waiting.pop()
         indent = "  " * depth
-        if item is None or item in ({}, [], ""):
+        if _says_nothing(item):
             continue
         if isinstance(item, list) and any(
             isinstance(each, dict) or " " in str(each) for each in item
@@ -261,19 +263,30 @@ def _status_lines(value: dict[str, Any]) -> list[str]:
             text = " ".join(map(str, item))
         elif not isinstance(item, dict):
             text = _status_word(key, item)
-        elif len(item) <= _PARTS_IN_LINE and not any(
-            isinstance(part, dict | list | str) for part in item.values()
-        ):
-            parts = {k: part for k, part in item.items() if part not in (None, {}, [])}
-            if not parts:
-                continue
-            text = ", ".join(f"{k} {_status_word(k, v)}" for k, v in parts.items())
         else:
-            lines.append(indent + key)
-            waiting += [(depth + 1, k, part) for k, part in reversed(item.items())]
-            continue
-        lines.append(f"{indent}{key:<{28 - len(indent)}} {text}")
+            text = _in_line(item)
+            if not text:
+                lines.append(indent + key)
+                waiting += [(depth + 1, k, part) for k, part in reversed(item.items())]
+                continue
+        lines.append(f"{indent}{key:<{_KEY_COLUMNS - len(indent)}} {text}")
     return lines
+
+
+def _in_line(item: dict[str, Any]) -> str:
+    """A few numbers as one text; "" for what wants lines of its own."""
+    if any(isinstance(part, dict | list | str) for part in item.values()):
+        return ""
+    parts = [f"{k} {_status_word(k, v)}" for k, v in item.items() if v is not None]
+    text = ", ".join(parts)
+    return text if len(parts) <= _PARTS_IN_LINE and len(text) <= _TEXT_COLUMNS else ""
+
+
+def _says_nothing(item: object) -> bool:
+    """None, or nothing but such."""
+    if isinstance(item, dict):
+        return all(_says_nothing(part) for part in item.values())
+    return item in (None, [], "")
 
 
 def _status_word(key: str, value: object) -> str:
@@ -908,7 +921,9 @@ def _add_upkeep(commands: _Commands) -> None:
         "which never takes what recovery needs. To put one back, copy its directory "
         "into .urb/log of the ship at rest.",
     )
-    command.add_argument("directory", type=Path, metavar="DIR", nargs="?")
+    command.add_argument(
+        "directory", type=Path, metavar="DIR", nargs="?", help="where to"
+    )
     command.add_argument("--cmd", metavar="COMMAND", help="instead of a directory")
     command.add_argument(
         "--keep",

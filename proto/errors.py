@@ -6,11 +6,13 @@ class ProtoError(ValueError):
 
 
 class CueError(ProtoError):
-    """Bytes are not a jam. `why` is gone, back, meme or size (spec 3.2)."""
+    """Bytes are not a jam. `why` is gone, back, meme or size (spec 3.2); `text`
+    says the same in more words, if there are any."""
 
     def __init__(self, why: str, bit: int | None = None) -> None:
         where = "" if bit is None else f" at bit {bit}"
         super().__init__(f"not a jam: {why}{where}")
+        self.text = why
         self.why = why.split(":")[0]
         self.bit = bit
 

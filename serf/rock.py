@@ -143,7 +143,7 @@ def rock_in(source: str, image: str, event: str, ship: str, log: str) -> dict[st
     try:
         arvo, kernel, hashboard, cold = fast.slots(rock, _PARTS)
     except CueError as error:
-        raise BadRock(f"it is no jam ({error.why})") from error
+        raise BadRock(f"it is no jam ({error.text})") from error
     if arvo != _ARVO or hashboard != _HASHBOARD or kernel is None or cold is None:
         raise BadRock("it is not [%arvo kernel %hashboard cold]")
     ours = jam(from_vere(cue(cold)))

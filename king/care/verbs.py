@@ -131,7 +131,7 @@ def _show_roll(found: Mapping[str, Any]) -> str:
     epoch, start = found["epoch"], found["start"]
     head = f"epoch {epoch} begins" if found["rolled"] else "nothing to roll"
     if start is None:
-        return f"{head}: the log has no event yet"
+        return f"{head}; {epoch} is the log's first, and needs no state at its start"
     kept = f"a copy of the state at event {start['event']:,}"
     return f"{head}; {epoch} keeps {kept}, {start['bytes']:,} bytes, verified"
 

@@ -76,7 +76,7 @@ def parse_pill(data: bytes, source: str = "pill") -> Pill:
     try:
         return _parse(data, source)
     except CueError as error:
-        raise _bad(source, f"its bytes are not a noun ({error.why})") from error
+        raise _bad(source, f"its bytes are not a noun ({error.text})") from error
 
 
 def _bad(source: str, why: str) -> TreadleError:

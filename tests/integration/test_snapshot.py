@@ -85,7 +85,9 @@ def test_a_snapshot_of_a_busy_ship_is_one_moment_of_it(
         assert report["snapshot_event"] == found["snapshot_event"]
     copy, found = copies[-1]
     assert treadle("run", copy, "--headless").fault == "pier-copied"
+    assert "snapshot" in treadle("status", copy, "--json").json["copy"]
     assert treadle("adopt", copy).code == 0
+    assert treadle("status", copy, "--json").json["copy"] is None
     with WholeShip(copy) as again:
         again.start()
         assert (

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from king import cli
+from king.care.verbs import VERBS
 from king.client import Client, connect_unix, poke_outcome, stop_ship
 from king.config import RunOptions, SaveGoals
 from king.errors import EXIT_CODES, TreadleError
@@ -539,6 +540,13 @@ def test_boot_without_a_terminal_boots_and_ends(tmp_path: Path) -> None:
     assert (tmp_path / "zod" / ".urb").is_dir()
 
 
+def test_a_roll_that_keeps_no_state_says_why() -> None:
+    found = {"rolled": False, "epoch": "0i0", "event": 0, "start": None}
+    assert VERBS["roll"].show(found) == (
+        "nothing to roll; 0i0 is the log's first, and needs no state at its start"
+    )
+
+
 def test_status_for_people_has_a_line_for_each_thing(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -551,6 +559,9 @@ def test_status_for_people_has_a_line_for_each_thing(
             "epochs": ["0i0", "0i5"],
             "http": None,
             "queues": {},
+            "clients_refused": {"conn": {}, "http": {"slow": 0}, "ames": {}},
+            "drivers": {"conn": {}, "http": {}},
+            "disk": {"free_bytes": 10**12, "reserve_bytes": 10**9, "low_bytes": 10**9},
             "jets": {"one/add": {"hits": 11, "misses": 2}},
             "recovery": {
                 "clean": True,
@@ -568,6 +579,12 @@ def test_status_for_people_has_a_line_for_each_thing(
         ["event", "1234567"],
         ["log_bytes", "1,234,567"],
         ["epochs", "0i0 0i5"],
+        ["clients_refused"],
+        ["http", "slow 0"],
+        ["disk"],
+        ["free_bytes", "1,000,000,000,000"],
+        ["reserve_bytes", "1,000,000,000"],
+        ["low_bytes", "1,000,000,000"],
         ["jets"],
         ["one/add", "hits 11, misses 2"],
         ["recovery"],
@@ -578,4 +595,4 @@ def test_status_for_people_has_a_line_for_each_thing(
         ["2", "another"],
         ["seconds", "0.087"],
     ]
-    assert lines[4].startswith("    one/add")
+    assert lines[10].startswith("    one/add")

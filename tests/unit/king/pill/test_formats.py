@@ -71,7 +71,7 @@ def test_ivory_is_refused_by_name() -> None:
 @pytest.mark.parametrize(
     ("data", "why"),
     [
-        (b"", "not a noun"),
+        (b"", "not a noun (gone: the bits run out)"),
         (b"\x00", "not a noun"),
         (b"#!/bin/sh\necho not a pill\n", ""),
         (jam(0), "no tag"),
