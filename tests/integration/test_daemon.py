@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.ship import ROOT, Ship, boot, treadle
+from tests.support.whole_ship import alive, wait_for
 
 
 @pytest.fixture
@@ -79,11 +80,7 @@ def test_the_serf_of_a_killed_king_leaves(pier: Path) -> None:
     with Ship(pier) as ship:
         serf = ship.status()["pid_serf"]
         ship.kill()
-        for _ in range(100):
-            if not os.path.exists(f"/proc/{serf}"):
-                break
-            time.sleep(0.02)
-        assert not os.path.exists(f"/proc/{serf}")
+        wait_for(lambda: not alive(serf), "the orphan leaves", 10)
     with Ship(pier) as ship:
         assert not ship.recovery["clean"]
         assert ship.recovery["effects_unsure"] is None

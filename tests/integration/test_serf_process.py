@@ -244,7 +244,7 @@ def test_deadline_ends_an_event_as_intr(serf: SerfProcess) -> None:
 
 def test_interrupt_ends_an_event_and_is_used_up(serf: SerfProcess) -> None:
     serf.send(poke(2, "spin"), poke(3, "x"))
-    time.sleep(0.3)
+    serf.await_busy()
     serf.interrupt(2)
     first, second = serf.hear(10), serf.hear(10)
     assert isinstance(first, Done)
@@ -283,7 +283,7 @@ def test_a_request_is_named_by_its_low_bits(serf: SerfProcess) -> None:
     assert isinstance(done, Done)
     assert serf.word[0:4] == bytes(4)
     serf.send(Work((1 << 32) + 7, 0, job(3, ["wire"], "spin")))
-    time.sleep(0.2)
+    serf.await_busy()
     serf.interrupt(7)
     done = serf.hear(10)
     assert isinstance(done, Done)
@@ -298,8 +298,9 @@ def test_an_interrupt_ends_the_crud_too(tmp_path: Path) -> None:
         assert serf.ask(Play(1, 1, 1, (boot_row(kernel),))) == Played(1, 1, mug(kernel))
         serf.send(poke(2, "x"))
         for _ in range(2):
-            time.sleep(0.3)
+            serf.await_busy()
             serf.interrupt(2)
+            serf.await_obeyed()
         bail = serf.hear(10)
         assert isinstance(bail, Bail)
         assert [goof.mote for goof in bail.goofs] == ["intr", "intr"]
@@ -312,9 +313,9 @@ def test_a_peek_is_interrupted_by_its_name(tmp_path: Path) -> None:
         serf.ripe()
         assert isinstance(serf.ask(Play(1, 1, 1, (boot_row(kernel),))), Played)
         serf.send(Peek(7, 0, jam(0)))
-        time.sleep(0.2)
+        serf.await_busy()
         serf.interrupt(6)
-        time.sleep(0.2)
+        serf.await_busy()
         serf.interrupt(7)
         bail = serf.hear(10)
         assert isinstance(bail, Bail)
@@ -572,9 +573,9 @@ def test_exit_and_hang_up(tmp_path: Path) -> None:
 
 def test_a_king_that_dies_takes_the_serf_along(serf: SerfProcess) -> None:
     serf.send(poke(2, "spin"))
-    time.sleep(0.2)
+    serf.await_busy()
     serf.hang_up()
-    assert serf.process.wait(5) == 0
+    assert serf.process.wait(30) == 0
 
 
 @pytest.mark.parametrize(

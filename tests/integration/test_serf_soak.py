@@ -136,7 +136,7 @@ def test_an_interrupt_stops_a_replay_where_it_is(tmp_path: Path) -> None:
         boot(serf, kernel)
         rows = [Row(0, job(n, ["x"], "spin" if n == 3 else "x")) for n in range(6)]
         serf.send(Play(9, 2, 1, tuple(rows)))
-        time.sleep(0.3)
+        serf.await_busy()
         serf.interrupt(9)
         stuck = serf.hear(10)
         assert isinstance(stuck, Stuck)
@@ -164,17 +164,15 @@ def test_answers_do_not_wait_for_a_slow_neighbour(tmp_path: Path) -> None:
         boot(serf, core(spins, 0))
         spin = job(1, ["x"], "spin")
         quick = job(1, ["x"], "quick")
-        begun = time.monotonic()
         serf.send(
             Work(1, 100, spin),
             Work(2, 0, quick),
-            Work(3, 1500, spin),
+            Work(3, 0, spin),
             Work(4, 0, quick),
         )
-        first = serf.hear()
-        assert isinstance(first, Done)
-        assert time.monotonic() - begun < 1.4
-        assert [serf.hear().request for _ in range(3)] == [2, 3, 4]
+        assert [serf.hear().request for _ in range(2)] == [1, 2]
+        serf.interrupt(3)
+        assert [serf.hear().request for _ in range(2)] == [3, 4]
 
 
 def test_answers_do_not_wait_for_a_slow_successor(tmp_path: Path) -> None:

@@ -15,7 +15,14 @@ from pathlib import Path
 import pytest
 
 from proto.noun import Cell, noun, slot
-from tests.support.whole_ship import STRETCH, WholeShip, boot, memory_kib, wait_for
+from tests.support.whole_ship import (
+    STRETCH,
+    WholeShip,
+    alive,
+    boot,
+    memory_kib,
+    wait_for,
+)
 
 EVENTS = int(os.environ.get("TREADLE_SOAK_EVENTS", "20000"))
 DONE = noun("news", "done")
@@ -155,14 +162,6 @@ def test_a_frozen_king_keeps_what_it_acknowledged(tmp_path: Path) -> None:
         put_get(ship.start(), b"after")
         assert ship.stop() == 0
         ship.check()
-
-
-def alive(pid: int) -> bool:
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return text.rsplit(")", 1)[1].split()[0] not in ("Z", "X")
 
 
 @pytest.mark.slow

@@ -94,7 +94,7 @@ class Rig:
             command=self.command,
             options=self.options,
             environment=self.environment,
-            handshake_s=10,
+            handshake_s=60,
         )
 
     async def revive(self, verify: bool) -> tuple[Lord, int]:

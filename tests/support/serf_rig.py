@@ -139,6 +139,28 @@ class SerfProcess:
     def interrupt(self, request: int) -> None:
         self.word[0:4] = request.to_bytes(4, "little")
 
+    def await_obeyed(self, timeout: float = 60.0) -> None:
+        """Until the interrupt's word is used up."""
+        end = time.monotonic() + timeout
+        while self.word[0:4] != bytes(4):
+            assert time.monotonic() < end, "the interrupt is not obeyed"
+            time.sleep(0.005)
+
+    def await_busy(self, seconds: float = 0.2, timeout: float = 60.0) -> None:
+        """Until it has computed for so long: then it is at what does not end,
+        however loaded the machine."""
+        end = time.monotonic() + timeout
+        want = self._computed() + seconds
+        while self._computed() < want:
+            assert time.monotonic() < end, "the serf is idle"
+            time.sleep(0.01)
+
+    def _computed(self) -> float:
+        """Seconds of its threads."""
+        text = Path(f"/proc/{self.process.pid}/stat").read_text()
+        user, system = text.rsplit(")", 1)[1].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
 
 # --- kernels ------------------------------------------------------------------
 

@@ -48,6 +48,7 @@ __all__ = [
     "Logged",
     "Ran",
     "WholeShip",
+    "alive",
     "boot",
     "connect",
     "memory_kib",
@@ -472,6 +473,15 @@ class Conn:
 
 def open_files(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def alive(pid: int) -> bool:
+    """Whether it runs: a zombie does not, whoever is to bury it."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return text.rsplit(")", 1)[1].split()[0] not in ("Z", "X")
 
 
 def memory_kib(pid: int) -> int:
