@@ -632,7 +632,7 @@ void nk_serf_probe(nk_serf *serf, uint64_t interval_us, int check) {
 }
 
 void nk_serf_enable_jets(nk_serf *serf, int enabled) {
-    serf->machine.jets_enabled = enabled != 0;
+    nk_machine_enable_jets(&serf->machine, enabled != 0);
 }
 
 /* Calls that a site served. */
@@ -799,12 +799,13 @@ int nk_serf_nock(nk_serf *serf, const uint8_t *jam, uint64_t size, int jets,
         return (int)status;
     }
     machine->trace = 0;
-    machine->jets_enabled = jets != 0;
+    bool enabled = machine->jets_enabled;
+    nk_machine_enable_jets(machine, jets != 0);
     uint64_t start = now_ns(), thread_start = thread_ns();
     status = nk_nock(machine, nk_head(arena, noun), nk_tail(arena, noun), &product);
     nanoseconds[0] = now_ns() - start;
     nanoseconds[1] = thread_ns() - thread_start;
-    machine->jets_enabled = true;
+    nk_machine_enable_jets(machine, enabled);
     nk_noun answer = status == NK_OK ? product : machine->trace;
     if (answer == NK_NONE) answer = 0;
     if (status == NK_OK) *mug = nk_mug(arena, product);

@@ -1157,6 +1157,12 @@ void nk_machine_discard(struct nk_machine *machine) {
     forget_event(machine);
 }
 
+void nk_machine_enable_jets(struct nk_machine *machine, bool enabled) {
+    if (machine->jets_enabled == enabled) return;
+    machine->jets_enabled = enabled;
+    nk_code_forget_sites(machine->code);
+}
+
 nk_status nk_machine_adopt(struct nk_machine *machine) {
     nk_status status = nk_jets_adopt(machine);
     if (status == NK_OK) status = nk_memo_adopt(machine);

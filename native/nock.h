@@ -91,6 +91,10 @@ nk_status nk_kick(struct nk_machine *machine, nk_noun core, uint64_t axis,
 nk_status nk_machine_commit(struct nk_machine *machine, nk_noun *kernel);
 void nk_machine_discard(struct nk_machine *machine);
 
+/* Whether jets stand for their arms from now on; calls that were made already do
+ * as those to come. Between runs. */
+void nk_machine_enable_jets(struct nk_machine *machine, bool enabled);
+
 /* After an image was loaded: rebuild warm jet state and caches from roots. */
 nk_status nk_machine_adopt(struct nk_machine *machine);
 

@@ -23,7 +23,7 @@ from proto.noun import Noun, items, noun, slot
 from serf.engine import Crashed, Engine, Evaluated
 from tests.support.golden import PIERS, expected, unpack
 from tests.support.pill_ship import START, TICK, path, pill_noun
-from tests.support.serf_rig import ROOT
+from tests.support.serf_rig import ROOT, boot_row, core, job
 from tests.support.whole_ship import WholeShip, treadle
 
 DONE = noun("news", "done")
@@ -240,6 +240,21 @@ def test_a_bad_jet_fails_the_event_of_a_ship(tmp_path: Path) -> None:
     (bail,) = [plea for plea in pleas if isinstance(plea, Bail)]
     assert bail.goofs
     assert engine.event == 1
+
+
+def test_jets_that_are_switched_off_are_called_no_more() -> None:
+    """Nor are those by which a call in home did its work before."""
+    engine = Engine(home_size=1 << 26)
+    gate = registered("add", noun(1, 9))
+    kernel = core(((1, 0), 10, (3, gate), 0, 7), peek=(7, (0, 15), CALL))
+    assert engine.play(1, [boot_row(kernel)]) is None
+    for _ in engine.work([Work(1, 0, job(1, ["x"], "keep the gate"))]):
+        pass
+    for enabled in (True, True, False, False, True):
+        engine.enable_jets(enabled)
+        assert cue(engine.peek(jam(0), 0)) == (10 if enabled else 9)
+    assert engine.nock(jam(noun(0, 1, 0)), False)
+    assert cue(engine.peek(jam(0), 0)) == 10
 
 
 def test_the_tool_checks_and_tells(tmp_path: Path) -> None:

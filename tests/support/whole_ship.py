@@ -50,6 +50,7 @@ __all__ = [
     "WholeShip",
     "alive",
     "boot",
+    "children",
     "connect",
     "memory_kib",
     "open_files",
@@ -340,12 +341,7 @@ class WholeShip:
 
     def serf_pid(self) -> int:
         """The serf's, by the process table: the king need not answer. Or 0."""
-        kids: list[int] = []
-        with contextlib.suppress(OSError):
-            for task in Path(f"/proc/{self.pid}/task").iterdir():
-                text = (task / "children").read_text()
-                kids += [int(word) for word in text.split()]
-        return kids[0] if kids else 0
+        return next(iter(children(self.pid)), 0)
 
     @property
     def port(self) -> int:
@@ -473,6 +469,16 @@ class Conn:
 
 def open_files(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def children(pid: int) -> list[int]:
+    """Of all its threads; those of one, by age."""
+    kids: list[int] = []
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            text = (task / "children").read_text()
+            kids += [int(word) for word in text.split()]
+    return kids
 
 
 def alive(pid: int) -> bool:

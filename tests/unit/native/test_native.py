@@ -3,7 +3,7 @@
 Each is built twice: as shipped (with costly checks on), and with tiny arenas
 under ASan and UBSan; what is about threads, once more under TSan
 (scripts/sanitize does that with all). The first line of a test names the units
-that it links: support/c_units.py.
+that it links: support/c_units.py. A unit is compiled once for each way.
 """
 
 import os
@@ -38,7 +38,8 @@ VARIANTS = {
     ],
     "threads": ["-O1", "-g", "-DNK_TINY", "-DNK_PARANOID", "-fsanitize=thread"],
 }
-THREADED = {"collect_test", "image_test"}  # the others run no threads
+# Saves and verifications have threads; nothing else has.
+THREADED = {"collect_test", "image_test", "image_pins_test", "image_shrink_test"}
 # scripts/sanitize: these flags instead, for all tests.
 if os.environ.get("NATIVE_FLAGS"):
     VARIANTS = {"given": os.environ["NATIVE_FLAGS"].split()}
@@ -56,14 +57,29 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("source", "variant"), CASES)
-def test_native(source: Path, variant: str, tmp_path: Path) -> None:
-    program = tmp_path / source.stem
+@pytest.fixture(scope="module")
+def objects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A folder for each variant, for the objects of its units."""
+    return {name: tmp_path_factory.mktemp(f"objects-{name}") for name in VARIANTS}
+
+
+def build(variant: str, *words: object, folder: Path | None = None) -> None:
     command = ["cc", "-std=c11", "-D_GNU_SOURCE", *WARNINGS, *VARIANTS[variant]]
-    command += [f"-I{NATIVE}", str(source), *map(str, units_of(source))]
-    command += [*LIBRARIES, "-o", str(program)]
-    built = subprocess.run(command, capture_output=True, text=True)
+    command += [f"-I{NATIVE}", *map(str, words)]
+    built = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
+
+
+@pytest.mark.parametrize(("source", "variant"), CASES)
+def test_native(
+    source: Path, variant: str, objects: dict[str, Path], tmp_path: Path
+) -> None:
+    program, folder = tmp_path / source.stem, objects[variant]
+    units = {unit: folder / f"{unit.stem}.o" for unit in units_of(source)}
+    missing = [unit for unit, made in units.items() if not made.exists()]
+    if missing:
+        build(variant, "-c", *missing, folder=folder)
+    build(variant, source, *units.values(), *LIBRARIES, "-o", program)
     # What it leaves behind when it fails is left here.
     ran = subprocess.run(
         [program], cwd=tmp_path, capture_output=True, text=True, timeout=240
