@@ -21,9 +21,11 @@
 #define SHARED 1024u       /* of the nursery, found by their formula's mug */
 #ifndef NK_TINY
 #define TASKS_MAX (1u << 20)
+#define STEPS_MAX (1u << 18) /* tasks done, likewise: they need not make code */
 #define PROGRAM_BYTES_MAX (1ull << 30)
 #else
 #define TASKS_MAX (1u << 10)
+#define STEPS_MAX (1u << 14)
 #define PROGRAM_BYTES_MAX (16ull << 20)
 #endif
 #define MAKER_WORDS_MAX 64u
@@ -142,6 +144,7 @@ struct nk_code {
     struct entry cache[CACHE_MAX];
     uint32_t cache_count;
     uint32_t registers;
+    uint32_t steps; /* tasks of this compilation so far */
     const struct nk_arena *arena;
     /* verdicts of the check: open addressing by reference */
     nk_noun *seen_keys;
@@ -1015,6 +1018,12 @@ static void eval_hint(struct nk_code *c, const struct task *task, nk_noun rest) 
     eval_later(c, nk_tail(c->arena, hint), task->subject, false, any);
 }
 
+/* Is what is still to be compiled to go out of line? */
+static bool is_long(const struct nk_code *c) {
+    return c->words_count > OUTLINE || c->tasks_count > TASKS_MAX ||
+           c->steps > STEPS_MAX;
+}
+
 static void eval(struct nk_code *c, const struct task *task) {
     nk_noun f = task->formula;
     if (verdict(c, f) != 1) {
@@ -1033,7 +1042,7 @@ static void eval(struct nk_code *c, const struct task *task) {
         deliver_operand(c, task->want, (struct operand){true, 0, rest});
         return;
     }
-    if (c->words_count > OUTLINE || c->tasks_count > TASKS_MAX) {
+    if (is_long(c)) {
         uint32_t code = materialise(c, (struct operand){true, 0, f});
         if (!task->lose) reg_gain(c, s);
         emit_jump_off(c, NK_OP_NOCK, NK_OP_TNOCK, 0, s, code, task->want);
@@ -1115,18 +1124,18 @@ static void cond(struct nk_code *c, const struct task *task) {
         return;
     }
     nk_noun op = good ? nk_head(c->arena, f) : NK_NONE;
-    if (op == 5 && c->words_count <= OUTLINE) {
+    if (op == 5 && !is_long(c)) {
         later(c, TASK_COND_EQ, task)->label = task->label;
         eval_later(c, at(c, f, 7), s, false, any);
         eval_later(c, at(c, f, 6), s, false, any);
         return;
     }
-    if (op == 3 && c->words_count <= OUTLINE) {
+    if (op == 3 && !is_long(c)) {
         later(c, TASK_COND_CELL, task)->label = task->label;
         eval_later(c, nk_tail(c->arena, f), s, false, any);
         return;
     }
-    if (op == 6 && c->words_count <= OUTLINE && verdict(c, at(c, f, 14)) == 1 &&
+    if (op == 6 && !is_long(c) && verdict(c, at(c, f, 14)) == 1 &&
         verdict(c, at(c, f, 15)) == 1) {
         nk_noun a = at(c, f, 6), b = at(c, f, 14), d = at(c, f, 15);
         if (is_const_of(c, d, 1)) { /* both */
@@ -1615,12 +1624,11 @@ static void start_over(struct nk_code *c) {
     c->labels_count = c->patches_count = c->refs_count = 0;
     c->used_count = c->pending_count = 0;
     c->cache_count = 0;
-    c->registers = 0;
+    c->registers = c->steps = 0;
 }
 
 static nk_status compile(struct nk_code *c, struct nk_arena *arena, nk_noun formula,
                          struct nk_program **program) {
-    uint32_t steps = 0;
     c->arena = arena;
     start_over(c);
     uint32_t subject = reg_new(c);
@@ -1635,7 +1643,7 @@ static nk_status compile(struct nk_code *c, struct nk_arena *arena, nk_noun form
     while (c->tasks_count != 0) {
         struct task task = c->tasks[--c->tasks_count];
         run_task(c, &task);
-        if (++steps % POLL_STEPS == 0) {
+        if (++c->steps % POLL_STEPS == 0) {
             status = nk_arena_poll(arena);
             if (status != NK_OK) return status;
         }

@@ -19,8 +19,9 @@
  *
  * Owns: programs, their tables and sites.
  * Limits: a formula whose code outgrows OUTLINE words (or its compilation
- * TASKS_MAX tasks) continues in programs of their own, compiled when they are
- * first reached. All programs together: PROGRAM_BYTES_MAX.
+ * TASKS_MAX tasks that wait, or STEPS_MAX done) continues in programs of their
+ * own, compiled when they are first reached. All programs together:
+ * PROGRAM_BYTES_MAX.
  */
 #ifndef NK_CODE_H
 #define NK_CODE_H

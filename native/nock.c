@@ -1114,6 +1114,7 @@ static void forget_event(struct nk_machine *machine) {
     machine->trace = 0;
     machine->block = 0;
     machine->stack->context = machine->stack->context_next = 0;
+    machine->arena.stopped = NK_OK;
     nk_nursery_reset(&machine->arena);
 }
 

@@ -103,6 +103,55 @@ static void test_a_stopped_equality_ends_the_run(void) {
     }
 }
 
+/* What one event had stopped stops nothing of the next. */
+static void test_a_stop_ends_with_its_event(nk_status (*own)(void *)) {
+    const char *why;
+    const uint8_t *bytes;
+    size_t size;
+    nk_noun a = long_list(LENGTH, 0), b = long_list(LENGTH, 0), back;
+    stop_after(UINT32_MAX - 1);
+    CHECK(nk_jam(machine.jammer, arena, a, &bytes, &size) == NK_OK);
+    uint8_t *copy = malloc(size);
+    CHECK(copy != NULL);
+    memcpy(copy, bytes, size);
+    arena->poll = own;
+    for (int commits = 0; commits < 2; commits++) {
+        machine.deadline_ns = 1;
+        CHECK(!nk_equal(arena, a, b) && arena->stopped == NK_INTR);
+        machine.deadline_ns = 0;
+        nk_noun kernel = 0;
+        if (commits)
+            CHECK(nk_machine_commit(&machine, &kernel) == NK_OK);
+        else
+            nk_machine_discard(&machine);
+        CHECK(nk_cue(machine.jammer, arena, copy, size, &back, &why) == NK_OK);
+        a = long_list(LENGTH, 0);
+        b = long_list(LENGTH, 0);
+    }
+    free(copy);
+    nk_machine_discard(&machine);
+}
+
+/* A formula whose parts are shared is a long one only where it is run. */
+static void test_shared_formulas_compile_soon(void) {
+    static const char *const leaves[] = {"[1 0]", "[0 1]", "[0 1]"};
+    for (size_t i = 0; i < 3; i++) {
+        nk_noun formula = text_noun(arena, leaves[i]), product;
+        for (int k = 0; k < 200; k++) {
+            nk_noun both = cons(formula, formula);
+            formula = i == 0   ? cons(6, cons(formula, cons(formula, cons(1, 1))))
+                      : i == 1 ? cons(7, both)
+                               : cons(10, cons(cons(1, formula), formula));
+        }
+        formula = cons(6, cons(formula, cons(formula, formula)));
+        nk_noun never = cons(6, cons(text_noun(arena, "[3 0 1]"),
+                                     cons(formula, text_noun(arena, "[1 42]"))));
+        stop_after(1000);
+        CHECK(nk_nock(&machine, 7, never, &product) == NK_OK && product == 42);
+        nk_machine_discard(&machine);
+    }
+}
+
 /* Programs that an event is done with give way to new ones. */
 static void test_programs_are_bounded(void) {
 #ifdef NK_TINY
@@ -209,9 +258,11 @@ static void test_each_limit_has_its_status(void) {
 
 int main(void) {
     CHECK(nk_machine_open(&machine, 256ull << 20, 512ull << 20) == NK_OK);
+    test_a_stop_ends_with_its_event(arena->poll);
     test_walks_stop();
     test_compilation_stops();
     test_a_stopped_equality_ends_the_run();
+    test_shared_formulas_compile_soon();
     test_programs_are_bounded();
     test_programs_of_home_are_bounded();
     test_each_limit_has_its_status();
