@@ -8,6 +8,7 @@ that it links: support/c_units.py. A unit is compiled once for each way.
 
 import os
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -77,8 +78,11 @@ def test_native(
     program, folder = tmp_path / source.stem, objects[variant]
     units = {unit: folder / f"{unit.stem}.o" for unit in units_of(source)}
     missing = [unit for unit, made in units.items() if not made.exists()]
-    if missing:
-        build(variant, "-c", *missing, folder=folder)
+    with ThreadPoolExecutor(os.cpu_count()) as cores:
+        for _ in cores.map(
+            lambda unit: build(variant, "-c", unit, folder=folder), missing
+        ):
+            pass
     build(variant, source, *units.values(), *LIBRARIES, "-o", program)
     # What it leaves behind when it fails is left here.
     ran = subprocess.run(
