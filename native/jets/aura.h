@@ -1,4 +1,4 @@
-/* What printing and reading atoms share: bases, dates. */
+/* What printing and reading atoms share: bases, dates, UTF-8. */
 #ifndef NK_JETS_AURA_H
 #define NK_JETS_AURA_H
 
@@ -62,6 +62,41 @@ static inline struct nk_date nk_date_of(uint64_t day) {
         rest -= months[date.month - 1];
     date.day = rest + 1;
     return date;
+}
+
+/* What four bytes of UTF-8 can hold. */
+#define NK_CHARACTER_MAX 0x1fffffu
+
+/* A code point as UTF-8; zero is no bytes. */
+static inline size_t nk_character_put(uint32_t c, unsigned char *out) {
+    if (c < 0x80) {
+        out[0] = (unsigned char)c;
+        return c != 0;
+    }
+    size_t more = c < 0x800 ? 1 : c < 0x10000 ? 2 : 3;
+    out[0] = (unsigned char)((0xff00u >> (more + 1) & 0xff) | c >> (6 * more));
+    for (size_t i = 1; i <= more; i++)
+        out[i] = (unsigned char)(0x80 | (c >> (6 * (more - i)) & 0x3f));
+    return more + 1;
+}
+
+/* The character at [*at], which moves on. NK_EXIT for control characters,
+ * NK_PUNT for what is not UTF-8 in its shortest form. */
+static inline nk_status nk_character_next(const unsigned char *bytes, size_t count,
+                                          size_t *at, uint32_t *character) {
+    unsigned char first = bytes[(*at)++];
+    *character = first;
+    if (first < 0x80) return first >= 32 || first == '\n' ? NK_OK : NK_EXIT;
+    static const uint32_t least[] = {0x80, 0x800, 0x10000};
+    size_t more = first < 0xe0 ? 1 : first < 0xf0 ? 2 : 3;
+    if (first < 0xc0 || first >= 0xf8 || more > count - *at) return NK_PUNT;
+    uint32_t value = first & (0x3fu >> more);
+    for (size_t i = 0; i < more; i++) {
+        if (bytes[*at] >> 6 != 2) return NK_PUNT;
+        value = value << 6 | (bytes[(*at)++] & 0x3f);
+    }
+    *character = value;
+    return value < least[more - 1] ? NK_PUNT : NK_OK;
 }
 
 #endif

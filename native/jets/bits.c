@@ -195,6 +195,33 @@ static nk_status jet_rep(struct nk_machine *machine, nk_noun core, nk_noun *prod
     return assemble(&machine->arena, ASSEMBLE_REP, bloq, step, b, product);
 }
 
+/* ++  fil: the lowest block of c, b times; laid once, then all that is there
+ * again and again. */
+static nk_status jet_fil(struct nk_machine *machine, nk_noun core, nk_noun *product) {
+    struct nk_arena *arena = &machine->arena;
+    nk_noun a, rest, block;
+    uint64_t scratch;
+    if (!nk_sample_two(machine, core, &a, &rest) || nk_is_cell(a) || nk_is_atom(rest)) {
+        return NK_PUNT;
+    }
+    nk_noun b = nk_head(arena, rest), c = nk_tail(arena, rest);
+    if (nk_is_cell(b) || nk_is_cell(c)) return NK_PUNT;
+    uint64_t size = size_of(a, 1), total = size_of(a, b);
+    nk_status status = nk_atom_cut(arena, c, 0, size, &block);
+    if (status != NK_OK) return status;
+    if (b == 0 || block == 0) return nk_answer(0, product);
+    if (total > (uint64_t)NK_ATOM_WORDS_MAX * 64) return NK_MEME;
+    size_t words = (size_t)(total / 64 + 1);
+    uint64_t *data = nk_atom_begin(arena, words);
+    if (data == NULL) return NK_MEME;
+    nk_bits_copy(data, 0, nk_atom_words(arena, block, &scratch), 0, size);
+    for (uint64_t done = size; done < total; done *= 2) {
+        uint64_t more = done < total - done ? done : total - done;
+        nk_bits_copy(data, done, (struct nk_words){data, words}, 0, more);
+    }
+    return nk_answer(nk_atom_finish(arena, data, words), product);
+}
+
 /* ++  cat:  (add (lsh [a (met a b)] c) b) */
 static nk_status jet_cat(struct nk_machine *machine, nk_noun core, nk_noun *product) {
     struct nk_arena *arena = &machine->arena;
@@ -523,6 +550,11 @@ static nk_status jet_dor(struct nk_machine *machine, nk_noun core, nk_noun *prod
     if (!nk_sample_two(machine, core, &a, &b)) return NK_PUNT;
     return nk_answer_bool(nk_dor(&machine->arena, a, b), product);
 }
+static nk_status jet_aor(struct nk_machine *machine, nk_noun core, nk_noun *product) {
+    nk_noun a, b;
+    if (!nk_sample_two(machine, core, &a, &b)) return NK_PUNT;
+    return nk_answer_bool(nk_aor(&machine->arena, a, b), product);
+}
 static nk_status jet_gor(struct nk_machine *machine, nk_noun core, nk_noun *product) {
     nk_noun a, b;
     if (!nk_sample_two(machine, core, &a, &b)) return NK_PUNT;
@@ -534,7 +566,8 @@ static nk_status jet_mor(struct nk_machine *machine, nk_noun core, nk_noun *prod
     return nk_answer_bool(nk_mor(&machine->arena, a, b), product);
 }
 
-const struct nk_arm nk_arms_bits[] = {NK_ARM("two/bex", jet_bex),
+const struct nk_arm nk_arms_bits[] = {NK_ARM("two/aor", jet_aor),
+                                      NK_ARM("two/bex", jet_bex),
                                       NK_ARM("two/can", jet_can),
                                       NK_ARM("two/cat", jet_cat),
                                       NK_ARM("two/clz", jet_clz),
@@ -544,6 +577,7 @@ const struct nk_arm nk_arms_bits[] = {NK_ARM("two/bex", jet_bex),
                                       NK_ARM("two/dis", jet_dis),
                                       NK_ARM("two/dor", jet_dor),
                                       NK_ARM("two/end", jet_end),
+                                      NK_ARM("two/fil", jet_fil),
                                       NK_ARM("two/gor", jet_gor),
                                       NK_ARM("two/ham", jet_ham),
                                       NK_ARM("two/hew/fun", jet_hew_fun),

@@ -13,10 +13,16 @@
  * The door's sample is the mode: n, u, d or z. Others decline, and so do
  * cells in the place of numbers.
  * MPFR's state (the least exponent, flags) is one per thread, and set before
- * each use. */
-#include "sample.h"
+ * each use.
+ * At the end floats as text (r-co and royl-rn), for scot, scow and slaw. */
+#include "floats.h"
 
 #include <mpfr.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "rounding.h"
+#include "sample.h"
 
 _Static_assert(sizeof(mp_limb_t) == 8, "significands are 64-bit limbs");
 
@@ -106,6 +112,16 @@ static bits128 encode(const struct format *f, struct number *n) {
     return bits;
 }
 
+/* What a first rounding made, under the format's least exponent, becomes a
+ * number of the format. */
+static void settle(const struct format *f, struct number *n, int inexact,
+                   mpfr_rnd_t mode) {
+    (void)mpfr_subnormalize(n->x, inexact, mode);
+    if (mpfr_regular_p(n->x) != 0 && mpfr_get_exp(n->x) > exponent_max(f)) {
+        mpfr_set_inf(n->x, mpfr_signbit(n->x) ? -1 : 1);
+    }
+}
+
 /* ---- samples ---- */
 
 static bool mode_of(const struct nk_arena *arena, nk_noun core, mpfr_rnd_t *mode) {
@@ -184,11 +200,8 @@ static nk_status compute(struct nk_machine *machine, nk_noun core,
         inexact = mpfr_fma(out.x, in[0].x, in[1].x, in[2].x, mode);
         break;
     }
-    (void)mpfr_subnormalize(out.x, inexact, mode);
+    settle(f, &out, inexact, mode);
     (void)mpfr_set_emin(outer);
-    if (is_plain(&out) && mpfr_get_exp(out.x) > exponent_max(f)) {
-        mpfr_set_inf(out.x, mpfr_signbit(out.x) ? -1 : 1);
-    }
     if (how == FUSE && mpfr_zero_p(out.x) && is_plain(&in[0]) && is_plain(&in[1]) &&
         is_plain(&in[2])) {
         mpfr_set_zero(out.x, mode == MPFR_RNDD ? -1 : 1);
@@ -234,6 +247,97 @@ FORMAT(half)
 FORMAT(single)
 FORMAT(twice)
 FORMAT(quad)
+
+/* ---- text ---- */
+
+static const struct format *format_of(unsigned char form) {
+    switch (form) {
+    case 'h':
+        return &half;
+    case 's':
+        return &single;
+    case 'd':
+        return &twice;
+    default:
+        return form == 'q' ? &quad : NULL;
+    }
+}
+
+bool nk_is_float(unsigned char form) {
+    return format_of(form) != NULL;
+}
+
+static char *put_chars(char *out, const char *from, size_t count) {
+    memcpy(out, from, count);
+    return out + count;
+}
+static char *put_zeros(char *out, int64_t count) {
+    memset(out, '0', count > 0 ? (size_t)count : 0);
+    return out + (count > 0 ? count : 0);
+}
+
+/* ++  r-co: digits * 10^exponent. A power of ten stands for three zeros and more
+ * at the end, and for what is below 0.01. */
+static char *put_decimal(char *out, const char *digits, size_t count,
+                         int64_t exponent) {
+    int64_t length = (int64_t)count, power = exponent + length - 1, point = power + 1;
+    bool scientific = exponent >= 3 || power < -2;
+    if (scientific) point = 1;
+    if (point <= 0) {
+        out = put_zeros(put_chars(out, "0.", 2), -point);
+        out = put_chars(out, digits, count);
+    } else if (point < length) {
+        out = put_chars(out, digits, (size_t)point);
+        *out++ = '.';
+        out = put_chars(out, digits + point, (size_t)(length - point));
+    } else {
+        out = put_zeros(put_chars(out, digits, count), point - length);
+    }
+    return scientific ? out + snprintf(out, 8, "e%d", (int)power) : out;
+}
+
+size_t nk_float_print(unsigned char form, const uint64_t words[2], char *out) {
+    const struct format *f = format_of(form);
+    unsigned fraction = f->precision - 1, all = (1u << f->exponent) - 1;
+    bits128 bits = (bits128)words[1] << 64 | words[0];
+    bits128 low = bits & (((bits128)1 << fraction) - 1);
+    unsigned top = (unsigned)(bits >> fraction) & all;
+    char digits[NK_DECIMAL_SIZE] = "0", *at = out;
+    size_t count = 1;
+    int64_t exponent = 0, least = (int64_t)exponent_min(f) - 1;
+    if (top == all && low != 0) return (size_t)(put_chars(out, "nan", 3) - out);
+    if ((bits >> (fraction + f->exponent) & 1) != 0) *at++ = '-';
+    if (top == all) return (size_t)(put_chars(at, "inf", 3) - out);
+    if (top != 0) {
+        low |= (bits128)1 << fraction;
+        top--;
+    }
+    if (low != 0) {
+        uint64_t magnitude[2] = {(uint64_t)low, (uint64_t)(low >> 64)};
+        count = nk_decimal_shortest(f->precision, least, magnitude,
+                                    least + (int64_t)top, digits, &exponent);
+    }
+    return (size_t)(put_decimal(at, digits, count, exponent) - out);
+}
+
+/* ++  grd: to nearest, ties to even, whatever the door's mode. */
+void nk_float_read(unsigned char form, bool minus, const char *decimal,
+                   uint64_t words[2]) {
+    const struct format *f = format_of(form);
+    struct number n;
+    number_init(f, &n, MPFR_ZERO_KIND, 0);
+    mpfr_exp_t outer = mpfr_get_emin();
+    (void)mpfr_set_emin(exponent_min(f));
+    char *end;
+    int inexact = mpfr_strtofr(n.x, decimal, &end, 10, MPFR_RNDN);
+    NK_ASSERT(*end == 0);
+    settle(f, &n, inexact, MPFR_RNDN);
+    (void)mpfr_set_emin(outer);
+    if (minus) mpfr_neg(n.x, n.x, MPFR_RNDN);
+    bits128 bits = encode(f, &n);
+    words[0] = (uint64_t)bits;
+    words[1] = (uint64_t)(bits >> 64);
+}
 
 #define ARMS(door, format)                                                             \
     NK_ARM("tri/" door "/add", jet_##format##_add),                                    \

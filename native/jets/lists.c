@@ -137,6 +137,16 @@ static nk_status jet_zing(struct nk_machine *machine, nk_noun core, nk_noun *pro
     return nk_answer(result, product);
 }
 
+/* Is [needle], which is not the longer one, at the front of [hay]? */
+static bool begins_with(struct nk_arena *arena, nk_noun hay, nk_noun needle) {
+    while (needle != 0 &&
+           nk_equal(arena, nk_head(arena, needle), nk_head(arena, hay))) {
+        needle = nk_tail(arena, needle);
+        hay = nk_tail(arena, hay);
+    }
+    return needle == 0;
+}
+
 /* ++  find: where the first list stands in the second one; nothing for an
  * empty one, and where the second runs out in the middle. */
 static nk_status jet_find(struct nk_machine *machine, nk_noun core, nk_noun *product) {
@@ -149,14 +159,30 @@ static nk_status jet_find(struct nk_machine *machine, nk_noun core, nk_noun *pro
     }
     if (size == 0) return nk_answer(0, product);
     for (; at + size <= length; at++, hay = nk_tail(arena, hay)) {
-        nk_noun n = needle, h = hay;
-        while (n != 0 && nk_equal(arena, nk_head(arena, n), nk_head(arena, h))) {
-            n = nk_tail(arena, n);
-            h = nk_tail(arena, h);
+        if (begins_with(arena, hay, needle)) {
+            return nk_answer(nk_cons_try(arena, 0, at), product);
         }
-        if (n == 0) return nk_answer(nk_cons_try(arena, 0, at), product);
     }
     return nk_answer(0, product);
+}
+
+/* ++  fand: all the places of [find]; they may overlap. */
+static nk_status jet_fand(struct nk_machine *machine, nk_noun core, nk_noun *product) {
+    nk_noun needle, hay, places = 0, *hole = &places;
+    uint64_t length, size, at = 0;
+    struct nk_arena *arena = &machine->arena;
+    if (!nk_sample_two(machine, core, &needle, &hay)) return NK_PUNT;
+    if (!length_of(arena, needle, &size) || !length_of(arena, hay, &length)) {
+        return NK_PUNT;
+    }
+    for (; size != 0 && at + size <= length; at++, hay = nk_tail(arena, hay)) {
+        if (!begins_with(arena, hay, needle)) continue;
+        nk_noun made = nk_cons_try(arena, at, 0);
+        if (made == NK_NONE) return NK_MEME;
+        *hole = made;
+        hole = &nk_cell_at(arena, made)->tail;
+    }
+    return nk_answer(places, product);
 }
 
 /* ++  need: what is in a unit. Nock says why there is nothing. */
@@ -176,6 +202,89 @@ static nk_status jet_mate(struct nk_machine *machine, nk_noun core, nk_noun *pro
     if (nk_is_atom(a) || nk_is_atom(b)) return NK_PUNT;
     if (!nk_equal(arena, nk_tail(arena, a), nk_tail(arena, b))) return NK_PUNT;
     return nk_answer(a, product);
+}
+
+/* ---- parts of a list exchanged ---- */
+
+/* [list]'s first [keep] items, an item if there is one, and the list without
+ * its first [drop] items. */
+static nk_status replace(struct nk_arena *arena, nk_noun list, nk_noun keep,
+                         nk_noun drop, const nk_noun *item, nk_noun *product) {
+    uint64_t length;
+    nk_noun rest = list;
+    if (!length_of(arena, list, &length)) return NK_PUNT;
+    if (!nk_is_direct(keep) || keep > length) keep = length;
+    if (!nk_is_direct(drop) || drop > length) drop = length;
+    for (; drop > 0; drop--)
+        rest = nk_tail(arena, rest);
+    if (item != NULL) rest = nk_cons_try(arena, *item, rest);
+    if (rest == NK_NONE) return NK_MEME;
+    return nk_answer(copy_items(arena, list, keep, rest), product);
+}
+
+/* ++  oust: [from count] and a list: without those items. */
+static nk_status jet_oust(struct nk_machine *machine, nk_noun core, nk_noun *product) {
+    nk_noun where, list, end;
+    struct nk_arena *arena = &machine->arena;
+    if (!nk_sample_two(machine, core, &where, &list) || nk_is_atom(where)) {
+        return NK_PUNT;
+    }
+    nk_noun from = nk_head(arena, where), count = nk_tail(arena, where);
+    if (nk_is_cell(from) || nk_is_cell(count)) return NK_PUNT;
+    nk_status status = nk_atom_add(arena, from, count, &end);
+    return status == NK_OK ? replace(arena, list, from, end, NULL, product) : status;
+}
+
+/* A sample [list place item]. */
+static bool placed(const struct nk_machine *machine, nk_noun core, nk_noun *list,
+                   nk_noun *place, nk_noun *item) {
+    nk_noun rest;
+    if (!nk_sample_two(machine, core, list, &rest) || nk_is_atom(rest)) return false;
+    *place = nk_head(&machine->arena, rest);
+    *item = nk_tail(&machine->arena, rest);
+    return nk_is_atom(*place);
+}
+
+/* ++  into: an item before a place, or at the end. */
+static nk_status jet_into(struct nk_machine *machine, nk_noun core, nk_noun *product) {
+    nk_noun list, place, item;
+    if (!placed(machine, core, &list, &place, &item)) return NK_PUNT;
+    return replace(&machine->arena, list, place, place, &item, product);
+}
+
+/* ++  snap: an item instead of that at a place, or at the end. */
+static nk_status jet_snap(struct nk_machine *machine, nk_noun core, nk_noun *product) {
+    nk_noun list, place, item, after;
+    struct nk_arena *arena = &machine->arena;
+    if (!placed(machine, core, &list, &place, &item)) return NK_PUNT;
+    nk_status status = nk_atom_increment(arena, place, &after);
+    return status == NK_OK ? replace(arena, list, place, after, &item, product)
+                           : status;
+}
+
+/* ++  snip: all but the last item. */
+static nk_status jet_snip(struct nk_machine *machine, nk_noun core, nk_noun *product) {
+    nk_noun list;
+    uint64_t length;
+    struct nk_arena *arena = &machine->arena;
+    if (!nk_sample(machine, core, &list) || !length_of(arena, list, &length)) {
+        return NK_PUNT;
+    }
+    return nk_answer(copy_items(arena, list, length == 0 ? 0 : length - 1, 0), product);
+}
+
+/* ++  rear: the last item. */
+static nk_status jet_rear(struct nk_machine *machine, nk_noun core, nk_noun *product) {
+    nk_noun list;
+    uint64_t length;
+    struct nk_arena *arena = &machine->arena;
+    if (!nk_sample(machine, core, &list) || !length_of(arena, list, &length)) {
+        return NK_PUNT;
+    }
+    if (length == 0) return NK_EXIT;
+    while (nk_tail(arena, list) != 0)
+        list = nk_tail(arena, list);
+    return nk_answer(nk_head(arena, list), product);
 }
 
 /* ---- arms that call a gate ---- */
@@ -251,6 +360,27 @@ static const char reel[] =
          "      jmp next\n"
          "end:  ret state\n";
 
+/* [list state gate]: the gate makes [product state] of an item and a state. */
+#define SPIN                                                                           \
+    "      ldk made 0\n" NEXT "      cons pair item state\n"                           \
+    "      slam gate pair -> product\n"                                                \
+    "      ld item product 2\n"                                                        \
+    "      ld state product 3\n"                                                       \
+    "      cons made item made\n"                                                      \
+    "      jmp next\n"                                                                 \
+    "end:  jnek list 0 odd\n"                                                          \
+    "      do reverse made made\n"
+
+static const char spin[] = "      ld list core 12\n"
+                           "      ld state core 26\n"
+                           "      ld gate core 27\n" SPIN "      cons made made state\n"
+                           "      ret made\n"
+                           "odd:  bail\n";
+
+/* From the gate's own state, which is not told at the end. */
+static const char spun[] = EACH "      ld state gate 13\n" SPIN "      ret made\n"
+                                "odd:  bail\n";
+
 static const char murn[] =
     EACH "      ldk made 0\n" NEXT "      slam gate item -> unit\n"
          "      jnek unit 0 some\n"
@@ -321,6 +451,14 @@ const struct nk_arm nk_arms_lists[] = {NK_ARM("two/flop", jet_flop),
                                        NK_ARM("two/slag", jet_slag),
                                        NK_ARM("two/reap", jet_reap),
                                        NK_ARM("two/zing", jet_zing),
+                                       NK_ARM("two/fand", jet_fand),
+                                       NK_ARM("two/oust", jet_oust),
+                                       NK_ARM("two/into", jet_into),
+                                       NK_ARM("two/snap", jet_snap),
+                                       NK_ARM("two/snip", jet_snip),
+                                       NK_ARM("two/rear", jet_rear),
+                                       NK_ARM_PROGRAM("two/spin", spin),
+                                       NK_ARM_PROGRAM("two/spun", spun),
                                        NK_ARM_PROGRAM("two/turn", turn),
                                        NK_ARM_PROGRAM("two/roll", roll),
                                        NK_ARM_PROGRAM("two/reel", reel),

@@ -21,6 +21,26 @@ static inline bool nk_dor(struct nk_arena *arena, nk_noun a, nk_noun b) {
     return true;
 }
 
+/* ++  aor: equal, or an atom before a cell, or by the first part or the first
+ * byte that differs. */
+static inline bool nk_aor(struct nk_arena *arena, nk_noun a, nk_noun b) {
+    while (nk_is_cell(a) && nk_is_cell(b) && a != b) {
+        bool same = nk_equal(arena, nk_head(arena, a), nk_head(arena, b));
+        a = same ? nk_tail(arena, a) : nk_head(arena, a);
+        b = same ? nk_tail(arena, b) : nk_head(arena, b);
+    }
+    if (a == b) return true;
+    if (nk_is_cell(a) || nk_is_cell(b)) return nk_is_atom(a);
+    uint64_t scratch[2];
+    struct nk_words c = nk_atom_words(arena, a, &scratch[0]);
+    struct nk_words d = nk_atom_words(arena, b, &scratch[1]);
+    for (size_t i = 0; i < c.count || i < d.count; i++) {
+        uint64_t x = i < c.count ? c.data[i] : 0, y = i < d.count ? d.data[i] : 0;
+        if (x != y) return __builtin_bswap64(x) < __builtin_bswap64(y);
+    }
+    return true;
+}
+
 /* A noun that is asked for its place more than once. */
 struct nk_ranked {
     nk_noun noun;

@@ -5,7 +5,10 @@
  * around them says the precision, the least exponent, the width of exponents,
  * how to round and what becomes of denormals; these two do not look at how to
  * round. What is too large to be a float of anyone's declines. */
+#include "rounding.h"
+
 #include <gmp.h>
+#include <string.h>
 
 #include "../cord.h"
 #include "sample.h"
@@ -300,6 +303,23 @@ static nk_status jet_drg(struct nk_machine *machine, nk_noun core, nk_noun *prod
     }
     mpz_clear(n.a);
     return status;
+}
+
+size_t nk_decimal_shortest(int64_t precision, int64_t exponent_min, uint64_t words[2],
+                           int64_t e, char *out, int64_t *exponent) {
+    struct shape shape = {.precision = precision, .exponent_min = exponent_min};
+    struct number n = {.e = e};
+    struct decimal d;
+    mpz_init(n.a);
+    mpz_import(n.a, 2, -1, sizeof *words, 0, 0, words);
+    expand(&shape, &n);
+    decimal_init(&shape, &n, &d);
+    *exponent = decimal_digits(&d);
+    NK_ASSERT(mpz_sizeinbase(d.digits, 10) + 2 <= NK_DECIMAL_SIZE);
+    (void)mpz_get_str(out, 10, d.digits);
+    decimal_clear(&d);
+    mpz_clear(n.a);
+    return strlen(out);
 }
 
 const struct nk_arm nk_arms_rounding[] = {NK_ARM("tri/cofl/lug", jet_lug),

@@ -4,15 +4,18 @@
  * whatever is left over makes the whole fail (a null product). One function
  * stands for a rule: it moves the reader on, or leaves it where it was.
  *
- * Declined: floats, @uc, @c, blobs and lists; white space where numbers are
- * wrapped; dates that crash, numbers of more than 18 digits in them; and what
- * two kelvins read differently. */
+ * Declined: blobs and lists; white space where numbers are wrapped; dates and
+ * characters that crash, numbers of more than 18 digits in dates, powers of ten
+ * beyond any float's; and what two kelvins read differently. */
 #include <gmp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "../cord.h"
 #include "aura.h"
+#include "base58.h"
+#include "floats.h"
 #include "names.h"
 
 struct reader {
@@ -80,15 +83,16 @@ static bool eat_digit(struct reader *r, unsigned base, struct digits *digits) {
     return true;
 }
 
-/* The atom of digits in base 10 or a power of two. */
+/* The atom of digits in base 10, 58 or a power of two. */
 static bool number_of(struct reader *r, unsigned base, const struct digits *digits,
                       nk_noun *out) {
-    size_t bits = base == 10 ? 4 : (size_t)__builtin_ctz(base);
+    bool is_power = (base & (base - 1)) == 0;
+    size_t bits = is_power ? (size_t)__builtin_ctz(base) : base == 10 ? 4 : 6;
     size_t words = digits->count * bits / 64 + 2;
     uint64_t *data = nk_atom_begin(r->arena, words);
     if (data == NULL) return answer(r, NK_NONE, out);
-    if (base == 10 && digits->count > 0) {
-        (void)mpn_set_str((mp_limb_t *)data, digits->data, digits->count, 10);
+    if (!is_power && digits->count > 0) {
+        (void)mpn_set_str((mp_limb_t *)data, digits->data, digits->count, (int)base);
     } else {
         for (size_t i = 0; i < digits->count; i++) {
             uint64_t digit = digits->data[digits->count - 1 - i];
@@ -137,6 +141,32 @@ static bool eat_dotted_digits(struct reader *r, unsigned base, size_t group,
         at = r->at;
     r->at = at;
     return true;
+}
+
+/* Base58check: a number, and its checksum in the lowest four bytes. */
+static bool eat_base58(struct reader *r, nk_noun *out) {
+    struct digits digits = {malloc(r->size + 1), 0};
+    nk_noun checked;
+    uint64_t scratch, sum;
+    NK_ASSERT(digits.data != NULL);
+    for (; nk_base58_value(next(r)) < 58; r->at++) {
+        /* mpn_set_str takes no zeros at the front. */
+        unsigned digit = nk_base58_value(next(r));
+        if (digit != 0 || digits.count != 0)
+            digits.data[digits.count++] = (unsigned char)digit;
+    }
+    bool found = number_of(r, 58, &digits, &checked);
+    free(digits.data);
+    if (!found) return false;
+    nk_atom_read(r->arena, checked, &sum, sizeof sum);
+    nk_status status = nk_atom_cut(r->arena, checked, 32, UINT64_MAX, out);
+    if (status != NK_OK) {
+        r->status = status;
+        return false;
+    }
+    struct nk_words words = nk_atom_words(r->arena, *out, &scratch);
+    return nk_base58_sum((const uint8_t *)words.data, nk_atom_size(r->arena, *out)) ==
+           (uint32_t)sum;
 }
 
 /* A number in dotted groups. */
@@ -421,19 +451,6 @@ static bool eat_knot(struct reader *r, nk_noun *out) {
     return eat_characters(r, "-.~_", out);
 }
 
-/* A code point as UTF-8; zero is no bytes. */
-static size_t encode(uint32_t c, unsigned char *out) {
-    if (c < 0x80) {
-        out[0] = (unsigned char)c;
-        return c != 0;
-    }
-    size_t more = c < 0x800 ? 1 : c < 0x10000 ? 2 : 3;
-    out[0] = (unsigned char)((0xff00u >> (more + 1) & 0xff) | c >> (6 * more));
-    for (size_t i = 1; i <= more; i++)
-        out[i] = (unsigned char)(0x80 | (c >> (6 * (more - i)) & 0x3f));
-    return more + 1;
-}
-
 /* ~hex. within @t. */
 static bool eat_escape(struct reader *r, uint32_t *character) {
     size_t at = r->at + 1;
@@ -452,32 +469,133 @@ static bool eat_escape(struct reader *r, uint32_t *character) {
     return true;
 }
 
-static bool eat_text(struct reader *r, nk_noun *out) {
+/* As UTF-8; the caller frees it. */
+static unsigned char *eat_escaped(struct reader *r, size_t *count) {
     unsigned char *bytes = malloc(r->size * 2 + 4);
-    size_t count = 0;
     NK_ASSERT(bytes != NULL);
+    *count = 0;
     while (r->at < r->size) {
         unsigned char c = next(r);
         uint32_t character;
         if (is_in(c, "-_")) {
-            bytes[count++] = c;
+            bytes[(*count)++] = c;
             r->at++;
         } else if (c == '.') {
-            bytes[count++] = ' ';
+            bytes[(*count)++] = ' ';
             r->at++;
         } else if (c == '~' && eat_escape(r, &character)) {
-            count += encode(character, bytes + count);
+            *count += nk_character_put(character, bytes + *count);
         } else if (r->status == NK_OK && (starts(r, "~~") || starts(r, "~."))) {
-            bytes[count++] = r->text[r->at + 1];
+            bytes[(*count)++] = r->text[r->at + 1];
             r->at += 2;
         } else {
             break;
         }
     }
+    return bytes;
+}
+
+static bool eat_text(struct reader *r, nk_noun *out) {
+    size_t count;
+    unsigned char *bytes = eat_escaped(r, &count);
     bool found = r->status == NK_OK &&
                  answer(r, nk_atom_from_bytes(r->arena, bytes, count), out);
     free(bytes);
     return found;
+}
+
+/* @c: the same, in 32 bits a character. */
+static bool eat_code_points(struct reader *r, nk_noun *out) {
+    size_t count, made = 0;
+    unsigned char *bytes = eat_escaped(r, &count);
+    uint32_t *characters = malloc(count * sizeof *characters + 1);
+    NK_ASSERT(characters != NULL);
+    for (size_t at = 0; at < count && r->status == NK_OK; made++) {
+        if (nk_character_next(bytes, count, &at, &characters[made]) != NK_OK)
+            (void)refuse(r);
+    }
+    bool found =
+        r->status == NK_OK &&
+        answer(r, nk_atom_from_bytes(r->arena, characters, made * sizeof *characters),
+               out);
+    free(characters);
+    free(bytes);
+    return found;
+}
+
+/* ---- floats ---- */
+
+/* Beyond this Hoon's powers of five are very large. */
+#define EXPONENT_MAX 100000
+
+static void eat_numerals(struct reader *r) {
+    while (is_numeral(next(r)))
+        r->at++;
+}
+
+/* ++  dim: a zero stands alone. */
+static bool eat_whole(struct reader *r) {
+    if (eat(r, "0")) return true;
+    if (!is_numeral(next(r))) return false;
+    eat_numerals(r);
+    return true;
+}
+
+/* Digits behind the sign, as mpfr has them: 1.5e3 is 15e2. Moves the reader on
+ * by as much as belongs to the number. The caller frees it; NULL: there is none. */
+static char *eat_digits_of_float(struct reader *r) {
+    size_t whole = r->at, point, end;
+    if (!eat_whole(r)) return NULL;
+    point = end = r->at;
+    if (eat(r, ".") && is_numeral(next(r))) {
+        eat_numerals(r);
+        end = r->at;
+    }
+    r->at = end;
+    long exponent = 0;
+    bool below = false;
+    if (eat(r, "e")) {
+        below = eat(r, "-");
+        size_t at = r->at;
+        if (!eat_whole(r)) {
+            r->at = end;
+        } else if (r->at - at > 9) {
+            return refuse(r), NULL;
+        } else {
+            exponent = strtol((const char *)r->text + at, NULL, 10);
+        }
+    }
+    size_t fraction = end == point ? 0 : end - point - 1;
+    exponent = (below ? -exponent : exponent) - (long)fraction;
+    if (exponent > EXPONENT_MAX || exponent < -EXPONENT_MAX) return refuse(r), NULL;
+    char *decimal = malloc(end - whole + 16), *at = decimal;
+    NK_ASSERT(decimal != NULL);
+    memcpy(at, r->text + whole, point - whole);
+    at += point - whole;
+    memcpy(at, r->text + end - fraction, fraction);
+    at += fraction;
+    (void)snprintf(at, 16, "e%ld", exponent);
+    return decimal;
+}
+
+/* ++  royl-rn, and what it is in a format. */
+static bool eat_float_as(struct reader *r, unsigned char form, nk_noun *out) {
+    size_t start = r->at;
+    uint64_t words[2];
+    bool minus = eat(r, "-");
+    char *decimal = eat_digits_of_float(r);
+    if (r->status != NK_OK) return false;
+    const char *name = NULL;
+    if (decimal == NULL && eat(r, "inf")) name = "inf";
+    if (decimal == NULL && name == NULL) {
+        minus = false;
+        r->at = start;
+        if (!eat(r, "nan")) return false;
+        name = "nan";
+    }
+    nk_float_read(form, minus, name != NULL ? name : decimal, words);
+    free(decimal);
+    return answer(r, nk_atom_from_bytes(r->arena, words, sizeof words), out);
 }
 
 /* ---- any atom ---- */
@@ -497,13 +615,14 @@ static bool eat_unsigned(struct reader *r, struct dime *dime) {
     size_t at = r->at;
     unsigned char letter = 'd';
     bool found = false;
-    if (starts(r, "0c")) return refuse(r);
     if (eat(r, "0")) {
         letter = next(r);
         r->at++;
         const struct nk_base *base = nk_base_of(letter);
         if (base != NULL) {
             found = eat_dotted(r, 1u << base->bits, base->group, &dime->atom);
+        } else if (letter == 'c') {
+            found = eat_base58(r, &dime->atom);
         } else {
             found = letter == 'i' && eat_decimal(r, false, &dime->atom);
         }
@@ -555,6 +674,22 @@ static bool eat_address(struct reader *r, unsigned base, size_t group, size_t co
     return answer(r, nk_atom_from_bytes(r->arena, words, sizeof words), out);
 }
 
+/* Behind a dot: by their tildes. */
+static bool eat_float(struct reader *r, struct dime *dime) {
+    static const struct {
+        const char *tildes;
+        unsigned char form;
+    } forms[] = {{"~~", 'h'}, {"~~~", 'q'}, {"~", 'd'}, {"", 's'}};
+    size_t start = r->at;
+    for (size_t i = 0; i < sizeof forms / sizeof *forms && r->status == NK_OK; i++) {
+        if (eat(r, forms[i].tildes) && eat_float_as(r, forms[i].form, &dime->atom)) {
+            return labelled(dime, NK_CORD_2('r', forms[i].form), true);
+        }
+        r->at = start;
+    }
+    return false;
+}
+
 /* Behind a dot: addresses, floats, loobeans, phonetic names. */
 static bool eat_dot(struct reader *r, struct dime *dime) {
     nk_noun *atom = &dime->atom;
@@ -565,14 +700,10 @@ static bool eat_dot(struct reader *r, struct dime *dime) {
         return labelled(dime, NK_CORD_2('i', 'f'), true);
     }
     if (r->status != NK_OK) return false;
-    /* Floats, and lists. */
-    bool tilde = starts(r, "~");
-    r->at += tilde;
-    if (is_numeral(next(r)) || starts(r, "-") || starts(r, "inf") || starts(r, "nan") ||
-        (tilde && starts(r, "~")) || starts(r, "_")) {
-        return refuse(r);
-    }
-    if (tilde) return labelled(dime, 'q', eat_phonetic(r, atom));
+    if (eat_float(r, dime)) return true;
+    if (starts(r, "_")) return refuse(r); /* a list */
+    if (r->status != NK_OK) return false;
+    if (eat(r, "~")) return labelled(dime, 'q', eat_phonetic(r, atom));
     *atom = next(r) == 'n';
     return labelled(dime, 'f', eat(r, "y") || eat(r, "n"));
 }
@@ -580,7 +711,7 @@ static bool eat_dot(struct reader *r, struct dime *dime) {
 /* Behind a tilde: dates, ships, text; nothing at all is @n. */
 static bool eat_sig(struct reader *r, struct dime *dime) {
     nk_noun *atom = &dime->atom;
-    if (starts(r, "0") || starts(r, "-")) return refuse(r);
+    if (starts(r, "0")) return refuse(r); /* a blob */
     if (eat_date(r, atom)) return labelled(dime, NK_CORD_2('d', 'a'), true);
     if (r->status == NK_OK && eat_span(r, atom)) {
         return labelled(dime, NK_CORD_2('d', 'r'), true);
@@ -589,6 +720,7 @@ static bool eat_sig(struct reader *r, struct dime *dime) {
     if (r->status != NK_OK) return false;
     if (eat(r, ".")) return labelled(dime, NK_CORD_2('t', 'a'), eat_knot(r, atom));
     if (eat(r, "~")) return labelled(dime, 't', eat_text(r, atom));
+    if (eat(r, "-")) return labelled(dime, 'c', eat_code_points(r, atom));
     *atom = 0;
     return labelled(dime, 'n', true);
 }

@@ -1,9 +1,9 @@
 /* Layer qua: atoms as text (scot, scow). Reading them is scan.c.
  *
  * Two letters of an aura choose the form; what has none is 0x and hex digits.
- * Declined: floats, @uc, code points beyond ASCII in @c, bytes that are not
- * UTF-8 in @t, dates of more than 128 bits. Crashes: control characters in
- * @t. The Hoon of 138 and that of 135 differ in dates only: 135 writes months and
+ * Declined: bytes that are not UTF-8 in @t, code points that no UTF-8 has in
+ * @c, dates of more than 128 bits. Crashes: control characters in @t and @c.
+ * The Hoon of 138 and that of 135 differ in dates only: 135 writes months and
  * days with two digits, and reads those too. */
 #include <gmp.h>
 #include <stdio.h>
@@ -12,6 +12,8 @@
 
 #include "../cord.h"
 #include "aura.h"
+#include "base58.h"
+#include "floats.h"
 #include "names.h"
 
 /* What was written so far. */
@@ -65,23 +67,57 @@ static void put_power(struct text *text, struct nk_words words, unsigned bits,
     }
 }
 
-static void put_decimal(struct text *text, struct nk_words words, size_t group) {
-    if (words.count == 0) {
-        put(text, '0');
-        return;
-    }
+/* The values of the digits, the highest first, without zeros before them, but
+ * one digit at least. The caller frees them. */
+static unsigned char *digits_of(struct nk_words words, int base, size_t *count) {
     /* mpn_get_str destroys its input and may write one digit more. */
-    mp_limb_t *copy = malloc(words.count * sizeof *copy);
+    mp_limb_t *copy = malloc(words.count * sizeof *copy + 1);
     unsigned char *digits = malloc(words.count * 20 + 2);
     NK_ASSERT(copy != NULL && digits != NULL);
-    memcpy(copy, words.data, words.count * sizeof *copy);
-    size_t count = mpn_get_str(digits, 10, copy, (mp_size_t)words.count), zeros = 0;
-    while (zeros + 1 < count && digits[zeros] == 0)
+    size_t made = 1, zeros = 0;
+    digits[0] = 0;
+    if (words.count > 0) {
+        memcpy(copy, words.data, words.count * sizeof *copy);
+        made = mpn_get_str(digits, base, copy, (mp_size_t)words.count);
+    }
+    while (zeros + 1 < made && digits[zeros] == 0)
         zeros++;
-    for (size_t i = zeros; i < count; i++)
-        put_digit(text, digits[i], count - 1 - i, group);
+    *count = made - zeros;
+    memmove(digits, digits + zeros, *count);
     free(copy);
+    return digits;
+}
+
+static void put_decimal(struct text *text, struct nk_words words, size_t group) {
+    size_t count;
+    unsigned char *digits = digits_of(words, 10, &count);
+    for (size_t i = 0; i < count; i++)
+        put_digit(text, digits[i], count - 1 - i, group);
     free(digits);
+}
+
+/* @uc: the number and behind it its checksum, in base 58. A digit of 0 for each
+ * byte that it lacks to an address. */
+static void put_base58(struct text *text, struct nk_words words) {
+    const uint8_t *bytes = (const uint8_t *)words.data;
+    size_t size = words.count * 8, count;
+    while (size > 0 && bytes[size - 1] == 0)
+        size--;
+    struct nk_words checked = {NULL, words.count + 1};
+    uint64_t *data = calloc(checked.count, sizeof *data);
+    NK_ASSERT(data != NULL);
+    data[0] = nk_base58_sum(bytes, size);
+    nk_bits_copy(data, 32, words, 0, (uint64_t)size * 8);
+    if (data[words.count] == 0) checked.count--;
+    checked.data = data;
+    unsigned char *digits = digits_of(checked, 58, &count);
+    put_all(text, "0c", 2);
+    for (size_t i = size; i < NK_BASE58_BYTES; i++)
+        put(text, (unsigned char)nk_base58_digits[0]);
+    for (size_t i = 0; i < count; i++)
+        put(text, (unsigned char)nk_base58_digits[digits[i]]);
+    free(digits);
+    free(data);
 }
 
 /* The default: 0x and digits without dots. */
@@ -92,9 +128,11 @@ static nk_status put_plain(struct text *text, struct nk_words words) {
 }
 
 /* @u: [form] is the aura's second letter. */
-static nk_status put_unsigned(struct text *text, unsigned char form,
-                              struct nk_words words) {
-    if (form == 'c') return NK_PUNT;
+static void put_unsigned(struct text *text, unsigned char form, struct nk_words words) {
+    if (form == 'c') {
+        put_base58(text, words);
+        return;
+    }
     const struct nk_base *base = nk_base_of(form);
     if (base != NULL || form == 'i') {
         put(text, '0');
@@ -105,7 +143,6 @@ static nk_status put_unsigned(struct text *text, unsigned char form,
     } else {
         put_decimal(text, words, form == 'i' ? 0 : 3);
     }
-    return NK_OK;
 }
 
 /* @s: -- or -, and the magnitude as @u. */
@@ -118,7 +155,17 @@ static nk_status put_signed(struct text *text, struct nk_arena *arena,
     if (status != NK_OK) return status;
     uint64_t scratch;
     put_all(text, "--", minus ? 1 : 2);
-    return put_unsigned(text, form, nk_atom_words(arena, size, &scratch));
+    put_unsigned(text, form, nk_atom_words(arena, size, &scratch));
+    return NK_OK;
+}
+
+/* @r: a dot, then a tilde for double precision, two for half, three for quad. */
+static void put_float(struct text *text, unsigned char form, struct nk_words words) {
+    char number[NK_FLOAT_SIZE];
+    uint64_t bits[2] = {words.count > 0 ? words.data[0] : 0,
+                        words.count > 1 ? words.data[1] : 0};
+    put_all(text, ".~~~", form == 's' ? 1 : form == 'd' ? 2 : form == 'h' ? 3 : 4);
+    put_all(text, number, nk_float_print(form, bits, number));
 }
 
 /* @if: four bytes; @is: eight pieces of sixteen bits. */
@@ -244,31 +291,12 @@ static void put_phonetic(struct text *text, struct nk_words words) {
 
 /* ---- text ---- */
 
-/* The character at [*at], which moves on. NK_EXIT for control characters,
- * NK_PUNT for what is not UTF-8 in its shortest form. */
-static nk_status next_character(const unsigned char *bytes, size_t count, size_t *at,
-                                uint32_t *character) {
-    unsigned char first = bytes[(*at)++];
-    *character = first;
-    if (first < 0x80) return first >= 32 || first == '\n' ? NK_OK : NK_EXIT;
-    static const uint32_t least[] = {0x80, 0x800, 0x10000};
-    size_t more = first < 0xe0 ? 1 : first < 0xf0 ? 2 : 3;
-    if (first < 0xc0 || first >= 0xf8 || more > count - *at) return NK_PUNT;
-    uint32_t value = first & (0x3fu >> more);
-    for (size_t i = 0; i < more; i++) {
-        if (bytes[*at] >> 6 != 2) return NK_PUNT;
-        value = value << 6 | (bytes[(*at)++] & 0x3f);
-    }
-    *character = value;
-    return value < least[more - 1] ? NK_PUNT : NK_OK;
-}
-
 /* ++  wood: letters, digits and dashes as they are; a dot for a space; the
  * rest behind a tilde. */
 static nk_status put_wood(struct text *text, const unsigned char *bytes, size_t count) {
     for (size_t at = 0; at < count;) {
         uint32_t c;
-        nk_status status = next_character(bytes, count, &at, &c);
+        nk_status status = nk_character_next(bytes, count, &at, &c);
         if (status != NK_OK) return status;
         if ((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-') {
             put(text, c);
@@ -297,12 +325,21 @@ static nk_status put_text(struct text *text, const unsigned char *aura,
     return NK_OK;
 }
 
-/* @c: a single character. */
-static nk_status put_character(struct text *text, nk_noun atom) {
-    if (atom >= 0x80) return NK_PUNT;
-    unsigned char byte = (unsigned char)atom;
+/* @c: characters of 32 bits; zero is none. */
+static nk_status put_character(struct text *text, struct nk_words words) {
+    unsigned char *bytes = malloc(words.count * 8 + 1);
+    size_t count = 0;
+    nk_status status = NK_OK;
+    NK_ASSERT(bytes != NULL);
+    for (size_t i = 0; i < words.count * 2 && status == NK_OK; i++) {
+        uint32_t character = (uint32_t)(words.data[i / 2] >> (i % 2 * 32));
+        if (character > NK_CHARACTER_MAX) status = NK_PUNT;
+        if (status == NK_OK) count += nk_character_put(character, bytes + count);
+    }
     put_all(text, "~-", 2);
-    return put_wood(text, &byte, byte != 0);
+    if (status == NK_OK) status = put_wood(text, bytes, count);
+    free(bytes);
+    return status;
 }
 
 /* ---- scot and scow ---- */
@@ -315,7 +352,7 @@ static nk_status render(struct text *text, struct nk_arena *arena, nk_noun kelvi
     nk_atom_read(arena, aura_atom, aura, sizeof aura);
     switch (aura[0]) {
     case 'c':
-        return put_character(text, atom);
+        return put_character(text, words);
     case 'd':
         if (aura[1] != 'a' && aura[1] != 'r') return put_plain(text, words);
         if (words.count > 2) return NK_PUNT;
@@ -340,15 +377,17 @@ static nk_status render(struct text *text, struct nk_arena *arena, nk_noun kelvi
         put_phonetic(text, words);
         return NK_OK;
     case 'r':
-        if (aura[1] != 0 && strchr("dhqs", aura[1]) != NULL) return NK_PUNT;
-        return put_plain(text, words);
+        if (!nk_is_float(aura[1])) return put_plain(text, words);
+        put_float(text, aura[1], words);
+        return NK_OK;
     case 's':
         return put_signed(text, arena, aura[1], atom);
     case 't':
         return put_text(text, aura, (const unsigned char *)words.data,
                         nk_atom_size(arena, atom));
     case 'u':
-        return put_unsigned(text, aura[1], words);
+        put_unsigned(text, aura[1], words);
+        return NK_OK;
     default:
         return put_plain(text, words);
     }

@@ -1,5 +1,5 @@
 /* Layer qua: virtualisation. mule and mole run their trap once, through what
- * their parent calls mute and mure. */
+ * their parent calls mute and mure: the layer, or, in 135, a door in it (vi). */
 #include "sample.h"
 
 static const char mink[] = "        ld subject core 24\n"
@@ -22,4 +22,6 @@ static const char mink[] = "        ld subject core 24\n"
 const struct nk_arm nk_arms_virtual[] = {NK_ARM_PROGRAM("qua/mink", mink),
                                          {"qua/mule", NULL, TRAP("%mute"), "mute"},
                                          {"qua/mole", NULL, TRAP("%mure"), "mure"},
+                                         {"qua/vi/mule", NULL, TRAP("%mute"), "mute"},
+                                         {"qua/vi/mole", NULL, TRAP("%mure"), "mure"},
                                          NK_ARMS_END};

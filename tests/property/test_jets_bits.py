@@ -1,7 +1,7 @@
 """Jets of bits and lists against Python's integers, and against real Hoon.
 
 The older arms of these families are checked in unit/native/jets_test.c; here
-are find need mate welp, and clz ctz ham hew muk pow rig sew.
+are those of parts of lists, and aor clz ctz fil ham hew muk pow rig sew.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from proto.jam import cue, jam
 from proto.mug import mug
 from proto.noun import Cell, Noun, noun
 from serf.engine import Crashed
-from tests.support.jets import PUNT, Jets, real_kernel
+from tests.support.jets import CRASH, PUNT, Jets, real_kernel
 
 NUMBERS = (
     st.integers(0, 9)
@@ -189,6 +189,78 @@ def test_find_need_mate_welp(jets: Jets) -> None:
     assert jets("two/welp", noun((1, 2), 3)) == PUNT
 
 
+ITEMS = st.lists(SMALL | st.just(CELL), max_size=6)
+PLACES = st.integers(0, 8) | st.just(1 << 70)
+
+
+@given(few=st.lists(st.integers(0, 1), max_size=3), hay=FEW)
+def test_fand(jets: Jets, few: list[Noun], hay: list[Noun]) -> None:
+    size = len(few)
+    ends = range(len(hay) - size + 1)
+    places: list[Noun] = [at for at in ends if size and hay[at : at + size] == few]
+    assert jets("two/fand", noun(few, hay)) == noun(places)
+
+
+@given(items=ITEMS, at=PLACES, count=PLACES)
+def test_parts_of_lists(jets: Jets, items: list[Noun], at: int, count: int) -> None:
+    made = [*items[:at], *items[at + count :]]
+    assert jets("two/oust", noun((at, count), items)) == noun(made)
+    made = [*items[:at], 7, *items[at:]]
+    assert jets("two/into", noun(items, at, 7)) == noun(made)
+    made = [*items[:at], CELL, *items[at + 1 :]]
+    assert jets("two/snap", noun(items, at, CELL)) == noun(made)
+    assert jets("two/snip", noun(items)) == noun(items[:-1])
+    assert jets("two/rear", noun(items)) == (items[-1] if items else CRASH)
+
+
+def test_parts_of_what_is_no_list(jets: Jets) -> None:
+    for bad in (7, noun(1, 2)):
+        assert jets("two/fand", noun(bad, 0)) == PUNT
+        assert jets("two/fand", noun([1], bad)) == PUNT
+        assert jets("two/oust", noun((0, 1), bad)) == PUNT
+        assert jets("two/into", noun(bad, 0, 1)) == PUNT
+        assert jets("two/snap", noun(bad, 0, 1)) == PUNT
+        assert jets("two/snip", bad) == PUNT
+        assert jets("two/rear", bad) == PUNT
+    for place in (7, noun(CELL, 1), noun(1, CELL)):
+        assert jets("two/oust", noun(place, [1])) == PUNT
+    assert jets("two/into", noun(0, CELL, 1)) == PUNT
+    assert jets("two/snap", noun(0, CELL, 1)) == PUNT
+
+
+@given(bloq=st.integers(0, 9), step=st.integers(0, 70), c=NUMBERS)
+def test_fil(jets: Jets, bloq: int, step: int, c: int) -> None:
+    block = _low(c, 1 << bloq)
+    want = sum(block << (at << bloq) for at in range(step))
+    assert jets("two/fil", noun(bloq, step, c)) == want
+
+
+def test_fil_at_the_ends(jets: Jets) -> None:
+    assert jets("two/fil", noun(0, 10**6, 1)) == (1 << 10**6) - 1
+    assert jets("two/fil", noun(3, 1 << 80, 256)) == 0
+    for sample in (noun(CELL, 1, 1), noun(1, CELL, 1), noun(1, 1, CELL), noun(1, 2)):
+        assert jets("two/fil", sample) == PUNT
+
+
+def _aor(a: Noun, b: Noun) -> bool:
+    if isinstance(a, int) and isinstance(b, int):
+        left, right = (each.to_bytes(40, "little") for each in (a, b))
+        return left <= right
+    if isinstance(a, int) or isinstance(b, int):
+        return isinstance(a, int)
+    return _aor(a.tail, b.tail) if a.head == b.head else _aor(a.head, b.head)
+
+
+WORDS = st.sampled_from([0, 1, 255, 256, 97, 98, 0x6261, 0x6162]) | NUMBERS
+NOUNS = st.recursive(WORDS, lambda inner: st.builds(Cell, inner, inner), max_leaves=6)
+
+
+@given(a=NOUNS, b=NOUNS)
+def test_aor(jets: Jets, a: Noun, b: Noun) -> None:
+    assert jets("two/aor", Cell(a, b)) == int(not _aor(a, b))
+    assert jets("two/aor", Cell(a, a)) == 0
+
+
 @pytest.mark.timeout(600)
 def test_real_hoon_agrees(jets: Jets) -> None:
     """On samples of all kinds: the same product, crash for crash."""
@@ -220,6 +292,17 @@ def test_real_hoon_agrees(jets: Jets) -> None:
         "find": lambda: noun(few(3), few(8)),
         "need": unit,
         "welp": lambda: noun(few(4), dice.choice([number(), CELL])),
+        "fand": lambda: noun(few(3), few(8)),
+        "oust": lambda: noun((dice.randrange(5), dice.randrange(5)), few(6)),
+        "into": lambda: noun(few(6), dice.randrange(8), number()),
+        "snap": lambda: noun(few(6), dice.randrange(8), number()),
+        "snip": lambda: noun(few(4)),
+        "rear": lambda: noun(few(4)),
+        "fil": lambda: noun(dice.randrange(7), dice.randrange(9), number()),
+        "aor": lambda: noun(
+            dice.choice([number(), noun(few(3)), CELL]),
+            dice.choice([number(), noun(few(3)), CELL]),
+        ),
         "sqt": number,
         "swp": lambda: noun(dice.randrange(5), number()),
         "can": lambda: noun(

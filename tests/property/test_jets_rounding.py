@@ -110,7 +110,8 @@ def drg(shape: Shape, e: int, a: int) -> Noun:
     power = size / step == 1 << (shape.precision - 1)
     if power and (shape.denormals == "i" or step != Fraction(2) ** shape.least):
         below /= 2
-    exponent = len(str(int(size))) + 1
+    bits = size.numerator.bit_length() - size.denominator.bit_length()
+    exponent = int(bits * 0.30103) + 2
     while True:
         ten = Fraction(10) ** exponent
         low = int(size / ten)

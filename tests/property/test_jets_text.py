@@ -1,5 +1,6 @@
 """Atoms as text (scot, scow), text as atoms (slaw), names of ships (ob, po):
-each jet against a model in Python, and against a real kernel's own Nock.
+each jet against a model in Python, and against a real kernel's own Nock. Floats,
+@uc and @c are test_jets_decimals.py's.
 
 The model prints with Python's own formats and calendar, and reads with one
 regular expression per aura; names of ships are proto/cord.py's.
@@ -265,13 +266,11 @@ def test_characters_that_crash(jets: Jets) -> None:
 
 def test_printing_that_declines(jets: Jets) -> None:
     for arm in ("qua/scow", "qua/scot"):
-        for aura in ("rs", "rd", "rh", "rq", "uc", "sc"):
-            assert jets(arm, noun(cord(aura), 5)) == PUNT
         for sample in (5, noun((1, 2), 5), noun(cord("ud"), (1, 2))):
             assert jets(arm, sample) == PUNT
         for aura in ("da", "dr"):
             assert jets(arm, noun(cord(aura), 1 << 128)) == PUNT
-        assert jets(arm, noun(cord("c"), 0xE9)) == PUNT
+        assert jets(arm, noun(cord("c"), 0x200000)) == PUNT
         assert Jets(kelvin=139)(arm, noun(cord("ud"), 5)) == PUNT
     assert Jets(kelvin=139)("qua/slaw", noun(cord("ud"), cord("5"))) == PUNT
 
@@ -334,21 +333,13 @@ def test_what_reads(jets: Jets, aura: str, text: str, prefix: bool) -> None:
     ],
 )
 def test_what_does_not_read(jets: Jets, aura: str, text: str) -> None:
-    got = slaw(jets, aura, text)
-    # A dot and digits may be a float, which declines.
-    assert got == (PUNT if aura == "if" and text.startswith(".") else 0)
+    assert slaw(jets, aura, text) == 0
 
 
 def test_reading_that_declines(jets: Jets) -> None:
     for aura, text in (
-        *(("rs", ".1"), ("rd", ".~1.5"), ("rq", ".~~~inf"), ("rs", ".nan")),
-        *(
-            ("uc", "0c1"),
-            ("c", "~-a"),
-            ("t", "~0"),
-            ("many", "._1__"),
-            ("ud", "1. 000"),
-        ),
+        *(("rs", ".1e999999"), ("rd", ".~0.1e-1000000000000"), ("c", "~-~1.")),
+        *(("t", "~0"), ("many", "._1__"), ("ud", "1. 000")),
         *(("da", "~0-.1.1"), ("da", "~999999999999-.1.1"), ("p", "~marzod-- x")),
         ("da", "~1.1.1..1.1.1..0001.0001.0001.0001.0001"),
         ("da", "~1111111111111111111.1.1"),
@@ -456,13 +447,13 @@ def test_real_hoon_agrees() -> None:
             assert got in (want, PUNT), (path, sample, got, want)
         return declined
 
-    shown = (*AURAS, "rs", "rd", "uc", "sc", "c", "t")
+    shown = (*AURAS, "t")
     for arm in ("scot", "scow"):
         samples = [
             noun(cord(aura), value)
             for aura in shown
             for value in (0, 1, 2, *(_random_value(dice) for _ in range(12)))
-            if aura not in ("c", "t") or value == 0
+            if aura != "t" or value == 0
         ]
         assert check(f"qua/{arm}", samples) < len(samples) // 6
         texts = ["a B~c.d", "\u00e9", "\n", "\x7f", "a\U0001f600"]

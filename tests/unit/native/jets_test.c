@@ -433,6 +433,10 @@ static void test_others(void) {
 #define QUA                                                                            \
     "[11 [%fast 1 %qua [0 3] [%mute 9 4 0 1] [%mure 9 4 0 1] 0] "                      \
     "[1 [1 [0 13] 1 2] 0 4] 0 1]"
+/* A door of it, of a sample, with hooks of its own. */
+#define VI                                                                             \
+    "[11 [%fast 1 %vi [0 7] [%mute 9 4 0 1] [%mure 9 4 0 1] 0] "                       \
+    "[1 [1 [0 12] 1 2] 0 6] [1 0] 0 1]"
 /* A gate whose Nock answers %nock: a jet is seen by its other answer. */
 #define GATE(name) "[11 [%fast 1 " name " [0 7] 0] [1 11 " name " 1 %nock] [1 0] 0 1]"
 
@@ -655,6 +659,10 @@ static void test_hooks(void) {
     /* The gate that mute makes answers with its sample's tail... */
     computes(IN("7 " ONE " 7 " QUA, GATE("%mule"), "[5 6]"), "6");
     computes(IN("7 " ONE " 7 " QUA, GATE("%mole"), "[5 6]"), "6");
+    fresh();
+    /* ... so does the door's with its head, ... */
+    computes(IN("7 " ONE " 7 " QUA " 7 " VI, GATE("%mule"), "[5 6]"), "5");
+    computes(IN("7 " ONE " 7 " QUA " 7 " VI, GATE("%mole"), "[5 6]"), "5");
     fresh();
     /* ... and a layer without hooks leaves mule to Nock. */
     computes(IN("7 " ONE " 7 [11 [%fast 1 %qua [0 3] 0] [1 0 4] 0 1]", GATE("%mule"),
