@@ -402,7 +402,10 @@ def _image_faults(
     if last is None:
         return faults
     if event > last:
-        faults.append(f"its event {event} is beyond the log's last, {last}")
+        faults.append(
+            f"its event {event} is beyond the log's last, {last}: events were lost "
+            "(treadle explain log-behind)"
+        )
     else:
         logged = _logged_mug(layout, event)
         if logged and logged != mug:

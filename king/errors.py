@@ -58,6 +58,7 @@ EXIT_CODES: dict[str, int] = {
     "log-missing": 4,
     "log-gap": 4,
     "log-bad": 4,
+    "log-behind": 4,
     "log-newer": 4,
     "log-old": 4,
     "log-failed": 4,

@@ -145,6 +145,16 @@ WORDS: dict[str, Words] = {
         "A copy was made while the ship ran, or the disk lost something.",
         "Restore the pier from a copy; `treadle check PIER` shows what is there.",
     ),
+    "log-behind": Words(
+        "The log ends before what was made of it: a snapshot, or its hash chain.",
+        "An older log was put beside it, or the disk lost what it had promised to "
+        "keep. The missing events were acknowledged, and others may have heard of "
+        "them; going on would give their numbers to other events. Nothing was changed.",
+        "Put the newer log (`.urb/log`, whole) back if there is a copy; `treadle check "
+        "PIER` says whether it fits. If it is lost: `treadle export PIER FILE --saved` "
+        "and `treadle import NEW FILE` go on from the snapshot, which has them; "
+        "`treadle adopt PIER` goes on from the log's end, without them.",
+    ),
     "log-newer": Words(
         "The log has a format that we do not know.",
         "A newer runtime wrote it. Nothing was changed.",

@@ -20,14 +20,22 @@ from king.manifest import read_manifest
 if TYPE_CHECKING:
     from king.pier import Layout
 
-__all__ = ["CHAIN_MAGIC", "IMAGE_FORMAT", "check_formats"]
+__all__ = [
+    "CHAIN_MAGIC",
+    "IMAGE_FORMAT",
+    "IMAGE_MAGIC",
+    "IMAGE_RING",
+    "check_formats",
+    "read_at",
+]
 
 IMAGE_FORMAT = 2
 """native/image.h; a test holds the two together, and the next one."""
 CHAIN_MAGIC = b"trchain1"
 _IMAGE_HEAD = struct.Struct("<8sI")
-_IMAGE_MAGIC = b"nkimage\n"
-_IMAGE_RING = (0, 1 << 14, 2 << 14, 3 << 14)
+IMAGE_MAGIC = b"nkimage\n"
+IMAGE_RING = (0, 1 << 14, 2 << 14, 3 << 14)
+"""Where the superblocks are."""
 
 
 def check_formats(layout: Layout) -> None:
@@ -40,15 +48,15 @@ def check_formats(layout: Layout) -> None:
     epochs, _ = find_epochs(layout.log_dir)
     for epoch in epochs:
         chain = epoch.path / CHAIN_FILE
-        magic = _read_at(chain, 0, len(CHAIN_MAGIC))
+        magic = read_at(chain, 0, len(CHAIN_MAGIC))
         if magic[:-1] == CHAIN_MAGIC[:-1] and magic > CHAIN_MAGIC:
             raise _newer("log-newer", chain, chr(magic[-1]), chr(CHAIN_MAGIC[-1]))
-    for at in _IMAGE_RING:
-        head = _read_at(layout.image, at, _IMAGE_HEAD.size)
+    for at in IMAGE_RING:
+        head = read_at(layout.image, at, _IMAGE_HEAD.size)
         if len(head) < _IMAGE_HEAD.size:
             continue
         magic, form = _IMAGE_HEAD.unpack(head)
-        if magic == _IMAGE_MAGIC and form > IMAGE_FORMAT:
+        if magic == IMAGE_MAGIC and form > IMAGE_FORMAT:
             raise _newer("image-newer", layout.image, form, IMAGE_FORMAT)
 
 
@@ -60,7 +68,8 @@ def _newer(code: str, path: Path, form: object, ours: object) -> TreadleError:
     )
 
 
-def _read_at(path: Path, at: int, size: int) -> bytes:
+def read_at(path: Path, at: int, size: int) -> bytes:
+    """Some bytes of a file; fewer or none where it has not so many."""
     try:
         with path.open("rb") as file:
             file.seek(at)

@@ -479,6 +479,7 @@ def open_pier(
     run: bool = True,
     write: bool | None = None,
     adopt: bool = False,
+    behind: bool = False,
     map_size: int | None = None,
 ) -> Pier:
     """Open a pier for running it, or (`run` False) for other work on it. Its log
@@ -486,14 +487,17 @@ def open_pier(
 
     A pier made by Vere is adopted: our manifest is written beside Vere's
     files, and none of them is touched. A copy of a pier is not run, unless it
-    was adopted (or `adopt`: nobody asks). The caller settles the log.
+    was adopted (or `adopt`: nobody asks). A log that has lost events is refused,
+    whatever the work (but for `behind`: nobody asks). The caller settles the log.
 
     :raises TreadleError: pier-missing, pier-bad, pier-locked, pier-newer,
         pier-copied, pier-stale, manifest-bad, identity-mismatch, image-newer,
-        read-only, no-permission, network-disk, and what `open_log` raises
+        log-behind, read-only, no-permission, network-disk, and what `open_log`
+        raises
     """
     # The log's machinery is loaded for those alone who open it: `stop` and
     # its like want the layout and the locks only.
+    from king.behind import check_behind
     from king.formats import check_formats
     from king.log.epoch import open_log
     from king.log.store import MAP_SIZE_MAX
@@ -528,6 +532,9 @@ def open_pier(
             )
         if asks:
             check_place(layout, manifest)
+        if not behind:
+            check_behind(layout, manifest, log)
+        if asks:
             check_age(layout, manifest, log.last)
         if run:
             place = observe(layout)

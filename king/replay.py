@@ -62,12 +62,15 @@ __all__ = [
     "ask",
     "check_far_rows",
     "may_be_rot",
+    "not_saved",
     "play_through",
     "raise_serf",
     "raise_serf_once",
     "replay",
     "replay_pier",
     "run_boot",
+    "save_again",
+    "save_at_end",
     "show_progress",
 ]
 
@@ -547,6 +550,42 @@ async def run_boot(pier: Pier) -> tuple[int, int]:
     mark = ReleasedMark(pier.layout.urb / "released", pier.identity)
     mark.close(done.event, clean=True)
     return done.event, done.mug
+
+
+async def save_at_end(pier: Pier) -> None:
+    """A state of the log's last event is the newest one in the image; later ones are
+    not in it any more.
+
+    :raises TreadleError: as a replay, and snapshot-failed
+    """
+    last = pier.log.last
+
+    async def save(lord: Lord) -> None:
+        await save_again(lord, last)
+
+    image = pier.layout.image
+    _, ended = await play_through(pier, image, last, show_progress(), then=save)
+    if not ended:
+        raise KeyboardInterrupt
+
+
+async def save_again(lord: Lord, event: int, pin: str = "", unpin: str = "") -> None:
+    """Save the event at which a replay ended, though it may be saved already.
+
+    :raises TreadleError: snapshot-failed, serf-died, serf-spoke-nonsense
+    """
+    writ = Save(_LAST_REQUEST, event, pin, unpin)
+    if not isinstance(await ask(lord, _LAST_REQUEST, writ, Saved), Saved):
+        raise not_saved()
+
+
+def not_saved() -> TreadleError:
+    """A serf declined to save."""
+    return TreadleError(
+        "snapshot-failed",
+        "the serf could not save a snapshot; the older ones are whole",
+        "is there room on the disk?",
+    )
 
 
 async def play_through(

@@ -2,7 +2,9 @@
 
 A rock is what Vere's `cram` writes: `queu` takes it, and so does `treadle import`.
 Beside it goes FILE.json with what a rock does not say: whose it is, and of which
-event. With --log, the events (or some of them) go into a file of king/log_file.py.
+event. With --saved it is the newest state that is in the image, also of a pier whose
+log has lost events (king/behind.py): with them, if they are in that state. With
+--log, the events (or some of them) go into a file of king/log_file.py.
 
 Live or at rest; the rock is made from the image by a process of its own. What is
 there under its name is whole; interrupted, nothing is.
@@ -20,6 +22,7 @@ from typing import Any
 import trio
 
 from king.care.ground import Ground, Progress
+from king.check import image_info
 from king.config import RUNTIME
 from king.disk import explain_disk, rename_new, sync_directory, write_durably
 from king.errors import TreadleError
@@ -50,6 +53,8 @@ async def export(
     target = Path(arguments["file"])
     check_new(target)
     log = await ground.in_log(_itself)
+    if arguments["log"] and arguments["saved"]:
+        raise TreadleError("usage", "--saved is a state, --log the events")
     if arguments["log"]:
         first = log.first if arguments["first"] is None else arguments["first"]
         last = log.last if arguments["last"] is None else arguments["last"]
@@ -62,20 +67,37 @@ async def export(
         return await _export_log(ground, log, target, first, last, progress)
     if arguments["first"] is not None or arguments["last"] is not None:
         raise TreadleError("usage", "--first and --last go with --log")
-    return await _export_rock(ground, log, target, progress)
+    return await _export_rock(ground, log, target, arguments["saved"], progress)
 
 
 def _itself(log: Log) -> Log:
     return log
 
 
+async def _saved(ground: Ground) -> int:
+    """The event of the newest state in the image, whatever the log has.
+
+    :raises TreadleError: image-event-missing, failed
+    """
+    image = await trio.to_thread.run_sync(image_info, ground.layout.image)
+    if not image["good"] or image["log"] != ground.identity.hex():
+        raise TreadleError(
+            "image-event-missing", f"{ground.layout.image} has no state of this ship"
+        )
+    return int(image["event"])
+
+
 async def _export_rock(
-    ground: Ground, log: Log, target: Path, progress: Callable[[Progress], None]
+    ground: Ground,
+    log: Log,
+    target: Path,
+    saved: bool,
+    progress: Callable[[Progress], None],
 ) -> dict[str, Any]:
     check_new(facts_of(target))
     progress(Progress(0, 0, "bytes", "saving"))
     async with ground.hold_saves():
-        event = await ground.save()
+        event = await _saved(ground) if saved else await ground.save()
         progress(Progress(0, 0, "bytes", "writing the rock"))
         words = ("rock-out", str(ground.layout.image), str(event), str(target))
         ended = await run_steps("serf", *words, step=lambda row: None)

@@ -27,8 +27,7 @@ from king.log_thread import LogThread
 from king.lord import Lord
 from king.pier import Layout, Pier, open_pier
 from king.replay import Progress as Replaying
-from king.replay import ask, play_through
-from proto.message import Save, Saved
+from king.replay import not_saved, play_through, save_again
 
 __all__ = ["RestGround", "cancel_on_signal", "carry_out"]
 
@@ -68,20 +67,17 @@ class RestGround:
         elif event == last:
             return last
         if await self._play(verify=bool(fault)) != last:
-            raise _not_saved()
+            raise not_saved()
         return last
 
     async def change_pins(self, pin: str, unpin: str) -> int:
         """See Ground."""
         last = self._pier.log.last
 
-        async def save_again(lord: Lord) -> None:
-            number = 1 << 62  # past whatever the replay has asked
-            plea = await ask(lord, number, Save(number, last, pin, unpin), Saved)
-            if not isinstance(plea, Saved):
-                raise _not_saved()
+        async def save(lord: Lord) -> None:
+            await save_again(lord, last, pin, unpin)
 
-        await self._play(save_again)
+        await self._play(save)
         return last
 
     async def _play(
@@ -135,14 +131,6 @@ class RestGround:
         self._progress(Progress(now.event, now.last, "events", note))
 
 
-def _not_saved() -> TreadleError:
-    return TreadleError(
-        "snapshot-failed",
-        "the serf could not save a snapshot; the older ones are whole",
-        "is there room on the disk?",
-    )
-
-
 async def carry_out(
     root: Path,
     verb: Verb,
@@ -155,7 +143,9 @@ async def carry_out(
     :raises KeyboardInterrupt: it was interrupted
     """
     found: dict[str, Any] = {}
-    with open_pier(root, run=False, write=verb.writes) as pier:
+    # A state that was saved can be taken out, whatever has become of the log.
+    behind = bool(arguments.get("saved"))
+    with open_pier(root, run=False, write=verb.writes, behind=behind) as pier:
         thread = LogThread()
         try:
             await thread.run(pier.log.settle)

@@ -186,6 +186,12 @@ VERBS: dict[str, Verb] = {
             _show_export,
             (
                 Argument("FILE", Kind.PATH, "where to; it must not exist yet"),
+                Argument(
+                    "--saved",
+                    Kind.FLAG,
+                    "the state as it was saved last, even if the log has lost events",
+                    False,
+                ),
                 Argument("--log", Kind.FLAG, "the event log, not the state", False),
                 Argument("--first", Kind.NUMBER, "with --log: from this event on"),
                 Argument("--last", Kind.NUMBER, "with --log: up to this event"),

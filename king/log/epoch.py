@@ -287,6 +287,16 @@ class Log:
     def last(self) -> int:
         return self._live.last
 
+    def chained(self) -> int:
+        """The last event that the newest epoch's chain vouches for; 0 if it has
+        none that can be read."""
+        newest = self._parts[-1][0]
+        try:
+            found = read_chain(newest.chain_path)
+        except OSError:
+            return 0
+        return found.last if found is not None and found.start == newest.start else 0
+
     def append(self, first: int, rows: Sequence[Row]) -> None:
         self._live.append(first, rows)
 
@@ -420,7 +430,7 @@ class Log:
         if chain is not None:
             chain.close()
 
-    def _seal(self) -> bytes:
+    def seal(self) -> bytes:
         """The link of the last event, in a chain that is durable up to there."""
         if self._chain is None:
             self._begin_chain()
@@ -448,7 +458,7 @@ class Log:
         log_dir = prepared.parent
         path = log_dir / f"0i{last}"
         try:
-            link = self._seal()
+            link = self.seal()
             create_chain(prepared / CHAIN_FILE, last, link)
             _clear_unfinished(path)
             os.rename(prepared, path)

@@ -120,7 +120,7 @@ def verify_epoch(
     if found.last > store.last:
         facts["faults"].append(
             f"its chain vouches for events up to {found.last}, and it ends with "
-            f"{store.last}"
+            f"{store.last}: events were lost (treadle explain log-behind)"
         )
     checked = check_rows(found, last, store.read, first=first, advance=advance)
     if checked.last:

@@ -156,7 +156,7 @@ def test_row_3_what_fills_the_log_is_told_and_old_epochs_go(
         epochs = result("status", ship.pier)["epochs"]
         shutil.move(ship.layout.log_dir / epochs[-1], ship.pier.parent / "away")
         ran = treadle("run", ship.pier, "--headless", "--http-port", "0")
-        assert (ran.code, ran.fault) == (3, "pier-stale")
+        assert (ran.code, ran.fault) == (4, "log-behind")
         shutil.move(ship.pier.parent / "away", ship.layout.log_dir / epochs[-1])
         ship.start()
         assert ship.http("GET", "/kv/k") == (200, b"on")
