@@ -10,13 +10,14 @@ beyond it is played, a snapshot saved, and the image loaded once more. The
 answer tells what was found at each step, and the hash of the state beside the
 hash that the same rows give when they are played from the first:
 
-    {"fault": "", "good": true, "event": N, "fell_back": N, "note": "...",
+    {"fault": "", "newest": N, "good": true, "event": N, "fell_back": N, "note": "...",
      "state": HEX, "expected": HEX, "end": HEX, "expected_end": HEX,
      "reference_fault": "",
      "again": {"good": ..., "event": ..., "fell_back": ...},
      "pins": {"NAME": {"event": N, "fault": "..."}}}
 
-Pins are looked at last, so after a save: each is copied out and compared.
+`newest` is the event of the newest superblock. Pins are looked at last, so after a
+save: each is copied out and compared.
 
 What it is: `python -m serf` without pipe and confinement, over and over. It
     writes to the images that it is given.
@@ -94,10 +95,13 @@ def _answer(job: Facts, wake_fd: int) -> Facts:
     rows, life = _rows(job["rows"]), job["life"]
     facts: Facts = {"fault": ""}
     try:
+        there = os.path.exists(job["image"])
+        newest = image_facts(job["image"]).event if there else 0
         engine = _engine()
         loaded = _load(engine, job, len(rows))
         start = engine.event
         facts.update(
+            newest=newest,
             good=loaded.good,
             event=start,
             fell_back=loaded.fell_back,

@@ -24,17 +24,17 @@ import importlib.util
 import json
 import os
 import random
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
 from king.errors import TreadleError
 from king.lab.cuts import FILESYSTEMS, run, unmount, why_not
 from king.lab.judge import Promise
-from king.lab.pair import Hand, Hang, Over
+from king.lab.pair import Hand, Hang, Over, Told
 from king.lab.scenario import Scenario
 from king.lab.trial import PIER, Blow, Lab, Siege, promise_of
 from king.lab.witness import NO_FAULT
@@ -127,12 +127,18 @@ def record(lab: Lab, scenario: Scenario, kind: str, keep: Path) -> None:
             file.truncate(_SIZES[kind])
         run(FILESYSTEMS[kind][0], "-q", *_OPTIONS[kind], str(image))
         with _mounted(kind, image, mount):
-            if not scenario.fresh:
-                shutil.copytree(lab.base(), mount / PIER)
+            begun = lab.prepare(scenario, mount)
         _copy(image, keep / "base")
         notes = _Notes(keep / "log")
         with _served(image, keep / "log", fuse) as disk, _mounted(kind, disk, mount):
-            hand = Hand(lab.stable, mount / PIER, folder, pill=lab.pill, notes=notes)
+            hand = Hand(
+                lab.stable,
+                mount / PIER,
+                folder,
+                pill=lab.pill,
+                notes=notes,
+                told=deepcopy(begun),
+            )
             try:
                 scenario.play(hand)
             except (Over, Hang) as error:
@@ -142,7 +148,7 @@ def record(lab: Lab, scenario: Scenario, kind: str, keep: Path) -> None:
                 hand.close()
         value = {
             "kind": kind,
-            "fresh": scenario.fresh,
+            "begun": [begun.snapshot_event, begun.booted, begun.adopted],
             "offered": sorted(hand.told.offered),
             "notes": notes.taken,
         }
@@ -210,7 +216,8 @@ class BlockRecord:
         self.folder = folder
         value = json.loads((folder / "told.json").read_bytes())
         self.kind: str = value["kind"]
-        self._fresh: bool = value["fresh"]
+        saved, booted, adopted = value["begun"]
+        self._begun = Told(snapshot_event=saved, booted=booted, adopted=adopted)
         self._offered = set(value["offered"])
         self._notes: list[tuple[int, str]] = value["notes"]
         self._accesses = list(read_accesses(folder / "log"))
@@ -256,7 +263,7 @@ class BlockRecord:
         """What had been told when the power failed."""
         size = self._accesses[state.end - 1].end if state.end else 0
         notes = [text for at, text in self._notes if at <= size]
-        return promise_of(notes, self._offered, fresh=self._fresh)
+        return promise_of(notes, self._offered, self._begun)
 
     def write(self, state: BlockState, disk: Path) -> None:
         """The disk as this cut leaves it."""

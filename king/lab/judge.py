@@ -10,7 +10,7 @@ Invariants: nothing is forgiven that a person would have to repair by hand.
 Limits: the pier is written to, as by a start; the caller gives a copy. Rows
     of a whole log are held in memory.
 
-    python -m king.lab.judge         JSON lines: {"root": DIR, "append": BOOL}
+    python -m king.lab.judge     JSON lines: {"root": DIR, "append": BOOL, "away": DIR}
 """
 
 from __future__ import annotations
@@ -37,9 +37,11 @@ from king.log.epoch import Log
 from king.log.start import image_of, read_start, record_of
 from king.log.verify import verify_log
 from king.log_file import LogFileReader
+from king.manifest import read_manifest
 from king.modules import module_command
 from king.pier import Layout, identity_bytes, open_pier
-from proto.errors import ProtoError
+from proto import fast
+from proto.errors import CueError, ProtoError
 from proto.jam import cue, jam
 from proto.message import Jam, Row
 from proto.noun import Cell, Noun
@@ -47,6 +49,7 @@ from proto.noun import Cell, Noun
 __all__ = [
     "AWAY",
     "CARRIED",
+    "ROCK",
     "TAKEN",
     "Judge",
     "Promise",
@@ -62,6 +65,10 @@ that are left must be the whole history."""
 TAKEN = "taken"
 """Beside a pier, where a scenario takes a snapshot of it: if it is there at all, it
 is whole, and of the pier's history."""
+
+ROCK = "carried.rock"
+"""Beside a pier, where a scenario exports its state: if it is there, it is whole. The
+pier that is made of it, `TAKEN`, goes on from epochs that the pier itself has."""
 
 CARRIED = "carried.log"
 """Beside a pier, where a scenario exports its log: if it is there, it is whole."""
@@ -90,6 +97,9 @@ class Promise:
     the next save."""
     taken: bool = False
     """A snapshot was said to be taken."""
+    adopted: bool | None = None
+    """False: its log may be refused for having lost events. True: it may not be any
+    more, and is no copy."""
 
 
 @dataclass(slots=True)
@@ -229,7 +239,7 @@ class Judge:
             self._judge_image(facts, promise, verdict)
         taken = root.parent / TAKEN
         self._judge_taken(
-            self.look(taken) if taken.exists() else None, promise, verdict
+            self.look(taken, before=root) if taken.exists() else None, promise, verdict
         )
         return verdict
 
@@ -256,30 +266,39 @@ class Judge:
             with _written(tree, root, below=below):
                 facts = self._images[pair] = self._load(root / pier, found)
         self._judge_image(facts, promise, verdict)
-        below = f"{TAKEN}/"
         looked = None
-        if any(path.startswith(below) for path in tree.paths()):
+        if any(path.startswith(f"{TAKEN}/") for path in tree.paths()):
+            # What is made of a rock needs the rows that led to it.
+            below = "" if ROCK in tree.paths() else f"{TAKEN}/"
             looked = self._looks.get(tree.key(below=below))
             if looked is None:
                 with _written(tree, root, below=below):
-                    looked = self.look(root / TAKEN)
+                    looked = self.look(root / TAKEN, before=root / pier)
                 self._looks[tree.key(below=below)] = looked
         self._judge_taken(looked, promise, verdict)
-        if CARRIED in tree.paths():
-            with _written(tree, root, below=CARRIED):
-                verdict.faults += _file_faults(root / CARRIED)
+        for name, faults in ((CARRIED, _file_faults), (ROCK, _rock_faults)):
+            if name in tree.paths():
+                with _written(tree, root, below=name):
+                    verdict.faults += faults(root / name)
         return verdict
 
-    def look(self, root: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    def look(
+        self, root: Path, *, before: Path | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         """What a start finds at `root`, without a verdict: king's and serf's.
-        Threads may ask, and have their turns."""
+        `before`: the pier that has its older epochs. Threads may ask, and have
+        their turns."""
         with self._turn:
-            found = self._open(root, append=False)
+            found = self._open(root, append=False, before=before)
             return found, {} if found["fault"] else self._load(root, found)
 
-    def _open(self, root: Path, *, append: bool) -> dict[str, Any]:
+    def _open(
+        self, root: Path, *, append: bool, before: Path | None = None
+    ) -> dict[str, Any]:
         self.opened_logs += 1
-        found = self._king.ask({"root": str(root), "append": append})
+        away = root.parent / AWAY if before is None else Layout(before).log_dir
+        question = {"root": str(root), "append": append, "away": str(away)}
+        found = self._king.ask(question)
         if not found["fault"]:
             digests = "".join(found["digests"]).encode()
             found["rows_name"] = name = hashlib.sha256(digests).hexdigest()
@@ -301,8 +320,11 @@ class Judge:
     ) -> bool:
         """Whether there are rows, for an image to be compared with."""
         if found["fault"]:
-            verdict.faults.append(f"it does not open: {found['fault']}")
+            if promise.adopted is not False or "log-behind: " not in found["fault"]:
+                verdict.faults.append(f"it does not open: {found['fault']}")
             return False
+        if promise.adopted and found["copy"]:
+            verdict.faults.append(f"it was adopted, and says: {found['copy']}")
         verdict.faults += found["epoch_faults"]
         rows = found["rows"]
         verdict.events = len(rows)
@@ -373,8 +395,9 @@ class Judge:
             if pin["fault"]:
                 fault = f"event {event} was pinned as {name}: {pin['fault']}"
                 verdict.faults.append(fault)
-        if facts["event"] > last:
-            verdict.faults.append(f"its snapshot is of event {facts['event']} > {last}")
+        if facts["newest"] > last and promise.adopted is not False:
+            newest = facts["newest"]
+            verdict.faults.append(f"it has a snapshot of event {newest} > {last}")
         if facts["reference_fault"]:
             why = facts["reference_fault"]
             verdict.faults.append(f"the log does not play from its start: {why}")
@@ -422,9 +445,10 @@ def _written(
 # --- in the helper ----------------------------------------------------------------
 
 
-def _open(root: Path, append: bool) -> dict[str, Any]:
+def _open(root: Path, append: bool, away: Path) -> dict[str, Any]:
     """As a start opens a pier; the rows of its log."""
-    _put_back(root)
+    _put_back(root, away)
+    manifest = read_manifest(Layout(root).manifest)
     with open_pier(root, adopt=True) as pier:
         log = pier.log
         log.settle()
@@ -445,6 +469,7 @@ def _open(root: Path, append: bool) -> dict[str, Any]:
     return {
         "fault": "",
         "epoch_faults": epoch_faults,
+        "copy": manifest.copy if manifest is not None else "",
         "rows": pairs,
         "digests": [_digest(row) for row in rows],
         "ship": ship,
@@ -475,12 +500,23 @@ def _file_faults(path: Path) -> list[str]:
     return []
 
 
-def _put_back(root: Path) -> None:
-    away = root.parent / AWAY
+def _rock_faults(path: Path) -> list[str]:
+    """Of a state that was exported."""
+    data = path.read_bytes()
+    try:
+        whole = fast.rejam(data) == data
+    except CueError:
+        whole = False
+    return [] if whole else ["the rock that was exported is not whole"]
+
+
+def _put_back(root: Path, away: Path) -> None:
+    """Old epochs that were taken away; those alone that come before what is there."""
+    log_dir = Layout(root).log_dir
+    starts = [int(path.name[2:]) for path in log_dir.glob("0i*")]
     for epoch in away.glob("0i*") if away.is_dir() else ():
-        target = Layout(root).log_dir / epoch.name
-        if not target.exists():
-            shutil.copytree(epoch, target)
+        if starts and int(epoch.name[2:]) < min(starts):
+            shutil.copytree(epoch, log_dir / epoch.name)
 
 
 def _epoch_faults(log: Log) -> list[str]:
@@ -514,7 +550,8 @@ def _in_child(question: dict[str, Any]) -> bytes:
     if not pid:
         os.close(read)
         try:
-            answer = _open(Path(question["root"]), question["append"])
+            root, away = Path(question["root"]), Path(question["away"])
+            answer = _open(root, question["append"], away)
         except TreadleError as error:
             answer = {"fault": str(error)}
         except BaseException as error:

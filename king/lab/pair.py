@@ -26,7 +26,7 @@ from typing import Any, Protocol
 
 from king.client import Client
 from king.errors import TreadleError
-from king.lab.judge import AWAY, CARRIED, TAKEN
+from king.lab.judge import AWAY, CARRIED, ROCK, TAKEN
 from king.lab.witness import Trace, environment
 from king.modules import module_command
 from king.pier import Layout, wait_unlocked
@@ -190,6 +190,8 @@ class Told:
     pins: dict[str, int] = field(default_factory=dict)
     taken: bool = False
     booted: bool = False
+    adopted: bool | None = None
+    """False: its log is behind, and nobody has said yet how to go on."""
 
 
 class Noted(Protocol):
@@ -386,6 +388,10 @@ class Hand:
         """`treadle check` finds nothing wrong."""
         self._finish(("check", str(self.pier), "--json"))
 
+    def command(self, *words: str) -> None:
+        """`treadle WORDS` on a ship at rest."""
+        self._finish((*words, "--json"))
+
     def roll(self) -> None:
         """`treadle roll`, beside the ship or at rest."""
         self._beside(("roll", str(self.pier), "--json"))
@@ -394,6 +400,16 @@ class Hand:
         """`treadle archive`, which chops: all but two epochs."""
         away = str(self.pier.parent / AWAY)
         self._beside(("archive", str(self.pier), away, "--json"))
+
+    def chop(self, *options: str) -> None:
+        """`treadle chop`, beside the ship or at rest."""
+        self._beside(("chop", str(self.pier), "--json", *options))
+
+    def adopt(self) -> None:
+        """`treadle adopt`."""
+        self._finish(("adopt", str(self.pier), "--json"))
+        self.told.adopted = True
+        self._note("adopted")
 
     def snapshot(self) -> None:
         """`treadle snapshot`, beside the ship or at rest; once."""
@@ -411,10 +427,22 @@ class Hand:
         taken = self.pier.parent / TAKEN
         if carried.exists() or taken.exists():
             return
-        words = ("export", str(self.pier), str(carried), "--log", "--json")
-        if self._beside(words) and self._beside(
-            ("import", str(taken), str(carried), "--json")
-        ):
+        self._carry(carried, "--log")
+
+    def carry_state(self) -> None:
+        """`treadle export` of the state at the start of an epoch, and `treadle
+        import` of that; once. Right after a roll."""
+        taken = self.pier.parent / TAKEN
+        rock = self.pier.parent / ROCK
+        if rock.exists() or taken.exists():
+            return
+        self._carry(rock)
+
+    def _carry(self, file: Path, *options: str) -> None:
+        taken = self.pier.parent / TAKEN
+        out = ("export", str(self.pier), str(file), "--json", *options)
+        back = ("import", str(taken), str(file), "--json")
+        if self._beside(out) and self._beside(back):
             self.told.taken = True
             self._note("taken")
 

@@ -1,8 +1,9 @@
 """Scenarios: what people do to a ship, for the lab to interfere with.
 
 A scenario is one small file: a docstring that says what it is, a function
-`play(hand)`, and, if it begins with no pier at all, `FRESH = True`. Ours are
-in `king/lab/scenarios/`; anybody may give the path of another.
+`play(hand)`, and, if it begins with no pier at all, `FRESH = True`; or a function
+`ready(hand)`, for what happened to the pier long before, in peace. Ours are in
+`king/lab/scenarios/`; anybody may give the path of another.
 
 What it is: finding and loading them.
 """
@@ -26,13 +27,20 @@ __all__ = ["Scenario", "all_scenarios", "find_scenario"]
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """`fresh`: it begins without a pier. `needs_page`: it speaks HTTP."""
+    """`fresh`: it begins without a pier. `needs_page`: it speaks HTTP. `ready`:
+    what it begins with; each blow at it has that anew."""
 
     name: str
     text: str
     play: Callable[[Hand], None]
     fresh: bool = False
     needs_page: bool = False
+    ready: Callable[[Hand], None] | None = None
+
+    @property
+    def begins_anew(self) -> bool:
+        """Each time it is played, and not where the time before left the pier."""
+        return self.fresh or self.ready is not None
 
 
 def all_scenarios() -> list[Scenario]:
@@ -86,4 +94,5 @@ def _read(module: ModuleType, name: str) -> Scenario:
         play,
         bool(getattr(module, "FRESH", False)),
         bool(getattr(module, "NEEDS_PAGE", False)),
+        getattr(module, "ready", None),
     )

@@ -209,7 +209,7 @@ class Session:
     def strike_points(self, limit: int, *, deadline: float = 1e18) -> int:
         """Strike so many faults at whole pairs; how many were struck."""
         faults = points(self.peace.counts, self.seed)[:limit]
-        self.lab.base()  # made once, and then copied by all
+        self.lab.begin(self.scenario)  # made once, and then copied by all
 
         def strike(start: int) -> list[Blow]:
             if time.monotonic() > deadline or len(self.found) >= self._found_max:

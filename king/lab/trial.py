@@ -25,6 +25,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -102,28 +103,29 @@ class Peace:
     calls: list[Call]
     counts: tuple[int, int]
     told: Told
+    begun: Told
     live_s: list[float]
 
     def promise(self, at: int) -> Promise:
         """What holds if the power fails before call `at`, by what was told."""
         notes = [c.path for c in self.calls[:at] if c.kind is Kind.NOTE]
-        return promise_of(notes, self.told.offered, fresh=self.scenario.fresh)
+        return promise_of(notes, self.told.offered, self.begun)
 
 
-def promise_of(notes: Sequence[str], offered: Iterable[str], *, fresh: bool) -> Promise:
-    """What holds by the notes that a hand had taken; `fresh`: it began without
-    a pier."""
-    exists = not fresh or "booted" in notes
+def promise_of(notes: Sequence[str], offered: Iterable[str], begun: Told) -> Promise:
+    """What holds by the notes that a hand had taken; `begun`: what held before."""
     return Promise(
-        acknowledged=frozenset(n[4:] for n in notes if n.startswith("ack ")),
+        acknowledged=frozenset(n[4:] for n in notes if n.startswith("ack "))
+        | begun.acknowledged,
         offered=frozenset(offered),
-        must_exist=exists,
+        must_exist=begun.booted or "booted" in notes,
         snapshot_event=max(
             (int(n[6:]) for n in notes if n.startswith("saved ")),
-            default=int(exists),
+            default=begun.snapshot_event,
         ),
         pins=_pinned(notes),
         taken="taken" in notes,
+        adopted=True if "adopted" in notes else begun.adopted,
     )
 
 
@@ -173,7 +175,9 @@ class Lab:
             self.stable = self._stack.enter_context(Stable())
             (self.folder / "judge").mkdir()
             self.judge = self._stack.enter_context(Judge(self.folder / "judge"))
-            self._base = self.folder / "base"
+            self._base = self.folder / "begin" / PIER
+            self._base.parent.mkdir()
+            self._begun: dict[str, tuple[Path, Told]] = {}
             if pier is not None:
                 shutil.copytree(pier, self._base, ignore=_sockets)
         except BaseException:
@@ -210,14 +214,43 @@ class Lab:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def prepare(self, scenario: Scenario, root: Path) -> Path:
-        """The folder that is watched, and in it the pier that `scenario`
-        begins with."""
-        root.mkdir()
-        pier = root / PIER
-        if not scenario.fresh:
-            shutil.copytree(self.base(), pier, ignore=_sockets)
-        return pier
+    def begin(self, scenario: Scenario) -> tuple[Path | None, Told]:
+        """The folder that `scenario` begins with, if with any, which nobody touches;
+        what was told until then. Made once: not in many threads.
+
+        :raises TreadleError: failed: it cannot be made.
+        """
+        if scenario.fresh:
+            return None, Told()
+        pier = self.base()
+        if scenario.ready is None:
+            return pier.parent, Told(snapshot_event=1, booted=True)
+        if scenario.name not in self._begun:
+            root = self.folder / f"begin-{scenario.name}"
+            shutil.copytree(pier.parent, root, ignore=_sockets)
+            told = Told(snapshot_event=1, booted=True)
+            with self.room() as folder:
+                hand = Hand(self.stable, root / PIER, folder, told=told)
+                try:
+                    scenario.ready(hand)
+                except (Over, Hang) as error:
+                    why = f"{scenario.name} cannot be made ready: {error}"
+                    raise TreadleError("failed", f"{why}: {hand.words[-900:]}") from (
+                        error
+                    )
+                finally:
+                    hand.close()
+            self._begun[scenario.name] = root, told
+        return self._begun[scenario.name]
+
+    def prepare(self, scenario: Scenario, root: Path) -> Told:
+        """Fill the folder that is watched with what `scenario` begins with; what
+        was told until then."""
+        before, told = self.begin(scenario)
+        root.mkdir(exist_ok=True)
+        if before is not None:
+            shutil.copytree(before, root, ignore=_sockets, dirs_exist_ok=True)
+        return deepcopy(told)
 
     def peace(
         self,
@@ -233,7 +266,8 @@ class Lab:
         """
         with self.room() as folder:
             root = folder / "root"
-            pier = self.prepare(scenario, root)
+            begun = self.prepare(scenario, root)
+            pier = root / PIER
             disk = Disk(root)
             if keep is not None:
                 shutil.copytree(root, keep / "before")
@@ -246,6 +280,7 @@ class Lab:
                     pill=self.pill,
                     trace=trace,
                     notes=Notes(trace),
+                    told=deepcopy(begun),
                 )
                 try:
                     if fault is not NO_FAULT:
@@ -263,7 +298,7 @@ class Lab:
                     hand.close()
                 if keep is not None:
                     _keep(trace, hand.told, keep)
-                return _followed(scenario, disk, trace, hand.told, hand.live_s)
+                return _followed(scenario, disk, trace, hand.told, begun, hand.live_s)
 
     def remember(self, scenario: Scenario, kept: Path) -> Peace:
         """A record that `peace` kept.
@@ -276,7 +311,8 @@ class Lab:
             disk = Disk(kept / "before")
             disk.root = Path(value["root"])
             with Trace.opened(kept / "trace", disk.root) as trace:
-                return _followed(scenario, disk, trace, told, [])
+                begun = self.begin(scenario)[1]
+                return _followed(scenario, disk, trace, told, begun, [])
         except (OSError, ValueError, KeyError) as error:
             raise TreadleError("failed", f"{kept} is no record: {error}") from error
 
@@ -285,6 +321,8 @@ def _on(hand: Hand) -> None:
     """How a ship goes on after a blow."""
     if not hand.pier.exists():
         hand.boot()
+    if hand.told.adopted is False:
+        hand.adopt()
     hand.start()
     hand.poke(2)
     hand.stop()
@@ -301,11 +339,16 @@ def _keep(trace: Trace, told: Told, keep: Path) -> None:
 
 
 def _followed(
-    scenario: Scenario, disk: Disk, trace: Trace, told: Told, live_s: list[float]
+    scenario: Scenario,
+    disk: Disk,
+    trace: Trace,
+    told: Told,
+    begun: Told,
+    live_s: list[float],
 ) -> Peace:
     calls = list(trace.read())
     disk.follow(calls)
-    return Peace(scenario, disk, calls, trace.calls, told, live_s)
+    return Peace(scenario, disk, calls, trace.calls, told, begun, live_s)
 
 
 def _sockets(folder: str, names: list[str]) -> list[str]:
@@ -325,8 +368,7 @@ class Siege:
         self.scenario = scenario
         self.blows: list[Blow] = []
         self._serf = tuple(serf)
-        exists = not scenario.fresh
-        self._told = Told(snapshot_event=int(exists), booted=exists)
+        self._told = Told()
         self._rows: tuple[bytes, ...] = ()
         self._life = 0  # of its pier, if each blow has a fresh one
 
@@ -335,7 +377,8 @@ class Siege:
         that breaks the law."""
         with self.lab.room() as folder:
             root = folder / "root"
-            pier = self.lab.prepare(self.scenario, root)
+            self._told = self.lab.prepare(self.scenario, root)
+            pier = root / PIER
             with Trace(folder / "trace", root, with_data=False) as trace:
                 for fault in faults:
                     blow = self._strike(fault, pier, folder, trace)
@@ -348,9 +391,10 @@ class Siege:
 
     def _strike(self, fault: Fault, pier: Path, folder: Path, trace: Trace) -> Blow:
         blow = Blow(fault)
-        if self.scenario.fresh and pier.exists():
-            shutil.rmtree(pier)
-            self._told, self._rows = Told(), ()
+        if self.scenario.begins_anew and self.blows:
+            for path in pier.parent.iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            self._told, self._rows = self.lab.prepare(self.scenario, pier.parent), ()
             self._life += 1
         hand = Hand(
             self.lab.stable,
@@ -416,6 +460,7 @@ class Siege:
             snapshot_event=told.snapshot_event,
             pins=tuple(told.pins.items()),
             taken=told.taken,
+            adopted=told.adopted,
         )
         try:
             return self.lab.judge.judge(copy, promise)
@@ -439,6 +484,7 @@ class Siege:
         self._told.snapshot_event = promise.snapshot_event
         self._told.pins = dict(promise.pins)
         self._told.taken = promise.taken
+        self._told.adopted = promise.adopted
         self._recover(pier, folder, blow)
         return blow
 
@@ -455,6 +501,8 @@ class Siege:
         try:
             if not pier.exists():
                 hand.boot()
+            if hand.told.adopted is False:
+                hand.adopt()
             hand.start()
             hand.poke()
             hand.stop()

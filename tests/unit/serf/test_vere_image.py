@@ -9,57 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from king.lab.loom import Loom
 from proto import fast
 from proto.jam import cue, jam
 from proto.mug import mug
 from proto.noun import Cell, Noun, noun
 from serf.vere_image import PAGE, BadImage, read_image
 from tests.support import golden
-
-
-class Loom:
-    """Writes an image.bin as Vere lays it out."""
-
-    def __init__(self) -> None:
-        self.data = bytearray(PAGE)
-        self._known: dict[int, int] = {}
-        self._kept: list[Noun] = []  # so that an id means one noun
-
-    def put(self, n: Noun) -> int:
-        """The reference of a noun; what is the same object is there once."""
-        waiting: list[Noun] = [n]
-        while waiting:
-            part = waiting[-1]
-            below = [part.head, part.tail] if isinstance(part, Cell) else []
-            missing = [one for one in below if id(one) not in self._known]
-            if missing:
-                waiting += missing
-                continue
-            waiting.pop()
-            if id(part) not in self._known:
-                self._known[id(part)] = self._one(part)
-                self._kept.append(part)
-        return self._known[id(n)]
-
-    def _one(self, n: Noun) -> int:
-        if isinstance(n, int):
-            if n < 1 << 31:
-                return n
-            count = (n.bit_length() + 31) // 32
-            body = struct.pack("<3I", 1, 0, count) + n.to_bytes(4 * count, "little")
-            return 0x80000000 | self.box(body)
-        head, tail = self._known[id(n.head)], self._known[id(n.tail)]
-        return 0xC0000000 | self.box(struct.pack("<4I", 1, mug(n), head, tail))
-
-    def box(self, body: bytes) -> int:
-        place = len(self.data)
-        self.data += body + bytes(-len(body) % 16)
-        return place >> 4
-
-    def write(self, path: Path, root: int, event: int = 7, form: int = 5) -> Path:
-        struct.pack_into("<QQQII", self.data, 0, form, 0x54, event, root, 0)
-        path.write_bytes(self.data + bytes(-len(self.data) % PAGE))
-        return path
 
 
 def deep(size: int) -> Noun:
