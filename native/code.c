@@ -29,6 +29,8 @@
 #define PROGRAM_BYTES_MAX (16ull << 20)
 #endif
 #define MAKER_WORDS_MAX 64u
+#define COUNTED_MAX 4u /* tests of a counted loop, and counters */
+#define COUNTED_SLOTS_MAX (COUNTED_MAX * 4)
 #define POLL_STEPS 8192u /* of a compilation, between two polls */
 #define NONE UINT32_MAX
 
@@ -40,8 +42,9 @@ struct table {
     size_t count;
 };
 
-/* What the cache holds: [reg] is ... of register [key]. */
-enum entry_kind { ENTRY_SLOT, ENTRY_INC, ENTRY_LITERAL };
+/* What the cache holds: [reg] is ... of register [key]. Of a PART it is the
+ * index of a literal, that is to be had without the register. */
+enum entry_kind { ENTRY_SLOT, ENTRY_PART, ENTRY_INC, ENTRY_LITERAL };
 struct entry {
     enum entry_kind kind;
     uint32_t key; /* register; NONE for a literal */
@@ -104,12 +107,36 @@ enum task_kind {
 
 struct task {
     enum task_kind kind;
-    bool lose; /* release the subject at its last use */
+    bool lose;  /* release the subject at its last use */
+    bool trunk; /* the program's own formula, or a branch of its conditions */
     struct want want;
     uint32_t subject;
     uint32_t label, label2;
     uint32_t extra;
     nk_noun formula;
+};
+
+/* A value in a counted loop: of a slot, one more than that, or a constant. */
+enum counted_kind { COUNTED_SLOT, COUNTED_NEXT, COUNTED_CONSTANT };
+struct counted_value {
+    enum counted_kind kind;
+    uint32_t slot; /* its index */
+    nk_noun constant;
+};
+
+/* A loop of counters, see "counted loops". */
+struct counted {
+    nk_noun again; /* the tail call; NK_NONE: the formula is no such loop */
+    uint64_t arm;
+    uint64_t slots[COUNTED_SLOTS_MAX]; /* their axes */
+    uint32_t slot_count, test_count, counter_count;
+    struct {
+        struct counted_value value[2];
+        bool while_equal;
+    } tests[COUNTED_MAX];
+    struct {
+        uint32_t slot, from; /* becomes what is one more than [from] */
+    } counters[COUNTED_MAX];
 };
 
 #define VECTOR(type, name)                                                             \
@@ -145,6 +172,7 @@ struct nk_code {
     uint32_t cache_count;
     uint32_t registers;
     uint32_t steps; /* tasks of this compilation so far */
+    struct counted counted;
     const struct nk_arena *arena;
     /* verdicts of the check: open addressing by reference */
     nk_noun *seen_keys;
@@ -392,9 +420,9 @@ static void reg_gain(struct nk_code *c, uint32_t reg) {
 static void reg_lose(struct nk_code *c, uint32_t reg);
 
 static void cache_drop(struct nk_code *c, uint32_t index) {
-    uint32_t reg = c->cache[index].reg;
+    struct entry entry = c->cache[index];
     c->cache[index] = c->cache[--c->cache_count];
-    reg_lose(c, reg);
+    if (entry.kind != ENTRY_PART) reg_lose(c, entry.reg);
 }
 
 /* What was known about a register's content goes with it. Nested calls are
@@ -423,7 +451,7 @@ static void cache_add(struct nk_code *c, enum entry_kind kind, uint32_t key,
     if (c->cache_count == CACHE_MAX) cache_drop(c, 0);
     /* Dropping may have freed what we are about to note. */
     if (key != NONE && c->refs[key] == 0) return;
-    reg_gain(c, reg);
+    if (kind != ENTRY_PART) reg_gain(c, reg);
     c->cache[c->cache_count++] = (struct entry){kind, key, arg, reg};
 }
 
@@ -541,8 +569,10 @@ static void bind_jumped(struct nk_code *c, uint32_t index) {
     for (uint32_t i = 0; i < label->saved_count; i++) {
         struct entry *e = &label->saved[i];
         /* Its register may be free by now; it was not when the jump left. */
-        if (c->refs[e->reg] == 0) set_bit(c->used, e->reg);
-        c->refs[e->reg]++;
+        if (e->kind != ENTRY_PART) {
+            if (c->refs[e->reg] == 0) set_bit(c->used, e->reg);
+            c->refs[e->reg]++;
+        }
         c->cache[c->cache_count++] = *e;
     }
     for (uint32_t i = 0; i < c->cache_count;) {
@@ -665,6 +695,33 @@ static void emit_bail(struct nk_code *c, struct want want) {
     }
 }
 
+/* ---- folding: what is known of constants ---- */
+
+/* A fold's product is a part of a constant or a direct atom, for nothing is
+ * allocated here; where an instruction would crash, there is none. */
+
+/* The constant that [reg] holds. NK_NONE: none that is known. */
+static nk_noun constant_in(const struct nk_code *c, uint32_t reg) {
+    for (uint32_t i = 0; i < c->cache_count; i++) {
+        const struct entry *entry = &c->cache[i];
+        if (entry->kind == ENTRY_LITERAL && entry->reg == reg) {
+            return c->literals[entry->arg];
+        }
+    }
+    return NK_NONE;
+}
+
+/* Are two constants equal: 0 yes, 1 no. NK_NONE: not to be told at a glance. */
+static nk_noun same_constants(struct operand a, struct operand b) {
+    if (!a.is_literal || !b.is_literal) return NK_NONE;
+    if (a.literal == b.literal) return 0;
+    return nk_is_direct(a.literal) || nk_is_direct(b.literal) ? 1 : NK_NONE;
+}
+
+static void deliver_constant(struct nk_code *c, struct want want, nk_noun constant) {
+    deliver_operand(c, want, (struct operand){true, 0, constant});
+}
+
 static void subject_done(struct nk_code *c, const struct task *task) {
     if (task->lose) reg_lose(c, task->subject);
 }
@@ -703,14 +760,19 @@ static void eval_slot(struct nk_code *c, const struct task *task, nk_noun axis) 
     }
     /* Go down through what is known, as far as it reaches. */
     uint32_t from = task->subject;
+    nk_noun constant = NK_NONE;
     for (bool moved = true; moved && axis != 1;) {
         moved = false;
         uint32_t best_bits = 64, best = 0;
         for (uint32_t i = 0; i < c->cache_count; i++) {
             const struct entry *e = &c->cache[i];
-            if (e->kind != ENTRY_SLOT || e->key != from || e->arg > axis) continue;
+            if (e->kind > ENTRY_PART || e->key != from || e->arg > axis) continue;
             uint32_t bits = (uint32_t)(__builtin_clzll(e->arg) - __builtin_clzll(axis));
-            if (axis >> bits == e->arg && bits < best_bits) {
+            if (axis >> bits != e->arg) continue;
+            if (e->kind == ENTRY_PART) {
+                uint64_t below = (axis & ((1ull << bits) - 1)) | 1ull << bits;
+                constant = nk_slot(c->arena, c->literals[e->reg], below);
+            } else if (bits < best_bits) {
                 best_bits = bits;
                 best = c->cache[i].reg;
                 moved = true;
@@ -720,6 +782,13 @@ static void eval_slot(struct nk_code *c, const struct task *task, nk_noun axis) 
             from = best;
             axis = (axis & ((1ull << best_bits) - 1)) | 1ull << best_bits;
         }
+    }
+    nk_noun whole = constant_in(c, from);
+    if (whole != NK_NONE) constant = nk_slot(c->arena, whole, axis);
+    if (constant != NK_NONE) {
+        subject_done(c, task);
+        deliver_constant(c, task->want, constant);
+        return;
     }
     if (axis == 1) {
         reg_gain(c, from);
@@ -741,6 +810,21 @@ static void eval_slot(struct nk_code *c, const struct task *task, nk_noun axis) 
     subject_done(c, task);
     reg_lose(c, from);
     deliver(c, task->want, reg);
+}
+
+/* [d] becomes [a] with [v] at a small axis. */
+static void emit_edit(struct nk_code *c, uint32_t d, uint32_t a, uint32_t v,
+                      uint64_t axis) {
+    enum nk_opcode op = axis == 2   ? NK_OP_EDIT2
+                        : axis == 3 ? NK_OP_EDIT3
+                        : axis == 6 ? NK_OP_EDIT6
+                        : axis == 7 ? NK_OP_EDIT7
+                                    : NK_OP_EDITP;
+    emit(c, op);
+    word(c, d);
+    word(c, a);
+    word(c, v);
+    if (op == NK_OP_EDITP) word(c, nk_path(axis));
 }
 
 /* The words of a call, and its live set: the operands are released, nothing
@@ -765,11 +849,15 @@ static uint32_t new_site(struct nk_code *c, uint64_t axis) {
     return (uint32_t)(c->sites_count - 1);
 }
 
+/* Of a call of an arm; [task->extra]: it has one already, less 1. */
+static uint32_t arm_site(struct nk_code *c, const struct task *task, uint64_t axis) {
+    return task->extra != 0 ? task->extra - 1 : new_site(c, axis);
+}
+
 /* A call with one or two operands in registers. The instruction itself is a
  * point (it may collect before the call leaves). */
 static void emit_jump_off(struct nk_code *c, enum nk_opcode op, enum nk_opcode tail_op,
-                          uint64_t axis, uint32_t a, uint32_t b, struct want want) {
-    uint32_t site = new_site(c, axis);
+                          uint32_t site, uint32_t a, uint32_t b, struct want want) {
     point(c);
     emit(c, want.kind == WANT_TAIL ? tail_op : op);
     word(c, site);
@@ -789,13 +877,14 @@ static struct task *task_add(struct nk_code *c, enum task_kind kind) {
     return task;
 }
 
-static void eval_later(struct nk_code *c, nk_noun f, uint32_t subject, bool lose,
-                       struct want want) {
+static struct task *eval_later(struct nk_code *c, nk_noun f, uint32_t subject,
+                               bool lose, struct want want) {
     struct task *task = task_add(c, TASK_EVAL);
     task->formula = f;
     task->subject = subject;
     task->lose = lose;
     task->want = want;
+    return task;
 }
 
 static struct task *later(struct nk_code *c, enum task_kind kind,
@@ -838,7 +927,8 @@ static void eval_if(struct nk_code *c, const struct task *task, nk_noun rest) {
             subject_done(c, task);
         } else {
             eval_later(c, at(c, rest, constant == 0 ? 6 : 7), task->subject, task->lose,
-                       task->want);
+                       task->want)
+                ->trunk = task->trunk;
         }
         return;
     }
@@ -854,12 +944,12 @@ static void eval_if(struct nk_code *c, const struct task *task, nk_noun rest) {
     join.want = want;
     join.label = end;
     *ADD(c, tasks) = join;
-    eval_later(c, at(c, rest, 7), task->subject, task->lose, want);
+    eval_later(c, at(c, rest, 7), task->subject, task->lose, want)->trunk = task->trunk;
     struct task *next = later(c, TASK_ELSE, task);
     next->want = want;
     next->label = other;
     next->label2 = end;
-    eval_later(c, at(c, rest, 6), task->subject, task->lose, want);
+    eval_later(c, at(c, rest, 6), task->subject, task->lose, want)->trunk = task->trunk;
     cond_later(c, test, task->subject, other);
 }
 
@@ -1024,6 +1114,236 @@ static bool is_long(const struct nk_code *c) {
            c->steps > STEPS_MAX;
 }
 
+/* ---- counted loops ---- */
+
+/* A formula whose rounds only count, such as decrement:
+ *
+ *     6 TEST LEAVE AGAIN    or    6 TEST AGAIN LEAVE
+ *
+ * where LEAVE is any formula, TEST is 5 VALUE VALUE, and AGAIN is another such
+ * 6 or at last 9 ARM 10 [AXIS 4 0 SLOT] ... 0 1. A VALUE is 0 SLOT, 4 0 SLOT or
+ * a direct constant. What changes lies outside of the battery, and no other
+ * slot in it or around it is read. So the next round runs this program again
+ * (the call's site says whether that is so, and that no jet stands for it), on
+ * a core that differs in the counters alone.
+ *
+ * At the tail call their values go into registers, if they are direct atoms,
+ * and rounds are run on these: each is one where every test says that the
+ * loop goes on and every increment is a direct atom, so that it has no other
+ * outcome than its counters. Where the next one is not, nothing of it was
+ * done: the core is made as it is at its beginning, and the program starts
+ * there. */
+
+static bool is_within(uint64_t axis, uint64_t outer) {
+    int steps = __builtin_clzll(outer) - __builtin_clzll(axis);
+    return steps >= 0 && axis >> steps == outer;
+}
+
+static bool counted_slot(struct counted *l, nk_noun axis, uint32_t *slot) {
+    if (axis < 2 || axis >> 31 != 0) return false;
+    for (*slot = 0; *slot < l->slot_count; *slot += 1) {
+        if (l->slots[*slot] == axis) return true;
+    }
+    if (l->slot_count == COUNTED_SLOTS_MAX) return false;
+    l->slots[l->slot_count++] = axis;
+    return true;
+}
+
+static bool counted_value(const struct nk_code *c, struct counted *l, nk_noun f,
+                          struct counted_value *value) {
+    nk_noun op = nk_head(c->arena, f), rest = nk_tail(c->arena, f);
+    *value = (struct counted_value){COUNTED_SLOT, 0, 0};
+    if (op == 1) {
+        value->kind = COUNTED_CONSTANT;
+        value->constant = rest;
+        return nk_is_direct(rest);
+    }
+    if (op == 4) {
+        value->kind = COUNTED_NEXT;
+        op = nk_head(c->arena, rest);
+        rest = nk_tail(c->arena, rest);
+    }
+    return op == 0 && counted_slot(l, rest, &value->slot);
+}
+
+/* 9 ARM 10 [AXIS 4 0 SLOT] ... 0 1 */
+static bool counted_again(const struct nk_code *c, struct counted *l, nk_noun f) {
+    nk_noun core = at(c, f, 7);
+    l->arm = at(c, f, 6);
+    if (!nk_is_direct(l->arm) || l->arm == 0 || !is_within(l->arm, 2)) return false;
+    for (; nk_head(c->arena, core) == 10; core = at(c, core, 7)) {
+        struct counted_value value;
+        uint32_t slot;
+        nk_noun axis = at(c, core, 12);
+        if (l->counter_count == COUNTED_MAX) return false;
+        if (!counted_slot(l, axis, &slot) || !is_within(axis, 3)) return false;
+        if (!counted_value(c, l, at(c, core, 13), &value)) return false;
+        if (value.kind != COUNTED_NEXT) return false;
+        l->counters[l->counter_count].slot = slot;
+        l->counters[l->counter_count++].from = value.slot;
+    }
+    if (nk_head(c->arena, core) != 0 || nk_tail(c->arena, core) != 1) return false;
+    for (uint32_t i = 0; i < l->counter_count; i++) {
+        uint32_t slot = l->counters[i].slot;
+        for (uint32_t k = 0; k < l->slot_count; k++) {
+            if (k != slot && (is_within(l->slots[k], l->slots[slot]) ||
+                              is_within(l->slots[slot], l->slots[k]))) {
+                return false;
+            }
+        }
+        for (uint32_t k = 0; k < i; k++) {
+            if (l->counters[k].slot == slot) return false;
+        }
+    }
+    return l->counter_count != 0;
+}
+
+/* Is this good formula a counted loop? Then [l] says what it does. */
+static bool is_counted(const struct nk_code *c, struct counted *l, nk_noun f) {
+    memset(l, 0, sizeof *l);
+    while (nk_head(c->arena, f) == 6 && l->test_count < COUNTED_MAX) {
+        nk_noun test = at(c, f, 6), yes = at(c, f, 14), no = at(c, f, 15);
+        uint32_t i = l->test_count++;
+        if (nk_head(c->arena, test) != 5) return false;
+        if (!counted_value(c, l, at(c, test, 6), &l->tests[i].value[0])) return false;
+        if (!counted_value(c, l, at(c, test, 7), &l->tests[i].value[1])) return false;
+        bool calls = verdict(c, yes) == 1 && nk_head(c->arena, yes) == 9;
+        calls = calls && !(verdict(c, no) == 1 && nk_head(c->arena, no) == 9);
+        l->tests[i].while_equal = calls;
+        f = calls ? yes : no;
+        if (verdict(c, f) != 1) return false;
+    }
+    l->again = f;
+    return nk_head(c->arena, f) == 9 && l->test_count != 0 && counted_again(c, l, f);
+}
+
+/* The registers of a counted loop that is being compiled; NONE: none yet. */
+struct counted_registers {
+    uint32_t slot[COUNTED_SLOTS_MAX], next[COUNTED_SLOTS_MAX];
+    uint32_t constant[2 * COUNTED_MAX];
+    uint32_t known; /* bits: what is in `next` is right */
+};
+
+/* What comes after a slot's value; where that is not direct, jump. */
+static uint32_t emit_up(struct nk_code *c, struct counted_registers *r, uint32_t slot,
+                        uint32_t label) {
+    if ((r->known >> slot & 1) == 0) {
+        r->known |= 1u << slot;
+        if (r->next[slot] == NONE) r->next[slot] = reg_new(c);
+        uint32_t start = emit(c, NK_OP_UP);
+        word(c, r->next[slot]);
+        word(c, r->slot[slot]);
+        jump_to(c, label, start);
+    }
+    return r->next[slot];
+}
+
+/* The register of a value in a test; [constant] is its own, if it is one. */
+static uint32_t counted_register(struct nk_code *c, struct counted_registers *r,
+                                 const struct counted_value *value, uint32_t constant,
+                                 uint32_t label) {
+    if (value->kind == COUNTED_CONSTANT) return constant;
+    if (value->kind == COUNTED_SLOT) return r->slot[value->slot];
+    return emit_up(c, r, value->slot, label);
+}
+
+/* All counters go on, or none does and it jumps to [label]; then back to [top],
+ * where that is not NONE. */
+static void emit_counters(struct nk_code *c, struct counted_registers *r,
+                          uint32_t label, uint32_t top) {
+    const struct counted *l = &c->counted;
+    for (uint32_t i = 0; i < l->counter_count; i++)
+        (void)emit_up(c, r, l->counters[i].from, label);
+    for (uint32_t i = 0; i < l->counter_count; i++) {
+        bool last = top != NONE && i + 1 == l->counter_count;
+        uint32_t start = emit(c, last ? NK_OP_ROUND : NK_OP_MOVE);
+        word(c, r->slot[l->counters[i].slot]);
+        word(c, r->next[l->counters[i].from]);
+        if (last) word(c, top - start);
+    }
+    r->known = 0;
+}
+
+/* Where the call of this site would run this program, have the values of the
+ * slots and the constants in registers; else jump. */
+static void emit_counted_start(struct nk_code *c, struct counted_registers *r,
+                               uint32_t site, uint32_t label) {
+    const struct counted *l = &c->counted;
+    memset(r, 0xff, sizeof *r);
+    r->known = 0;
+    uint32_t start = emit(c, NK_OP_COUNTED);
+    word(c, site);
+    jump_to(c, label, start);
+    for (uint32_t i = 0; i < l->slot_count; i++) {
+        r->slot[i] = reg_new(c);
+        start = emit(c, NK_OP_COUNTER);
+        word(c, r->slot[i]);
+        word(c, 0);
+        word(c, nk_path(l->slots[i]));
+        jump_to(c, label, start);
+    }
+    for (uint32_t i = 0; i < 2 * l->test_count; i++) {
+        const struct counted_value *value = &l->tests[i / 2].value[i % 2];
+        if (value->kind != COUNTED_CONSTANT) continue;
+        r->constant[i] = reg_new(c);
+        uint32_t index = literal(c, value->constant);
+        emit(c, NK_OP_LDK);
+        word(c, r->constant[i]);
+        word(c, index);
+    }
+}
+
+/* Put the counters into a core, and start the program with that. */
+static void emit_counted_end(struct nk_code *c, const struct counted_registers *r) {
+    const struct counted *l = &c->counted;
+    for (uint32_t i = 0; i < l->slot_count; i++) {
+        if (r->next[i] != NONE) reg_lose(c, r->next[i]);
+    }
+    for (uint32_t i = 0; i < 2 * l->test_count; i++) {
+        if (r->constant[i] != NONE) reg_lose(c, r->constant[i]);
+    }
+    uint32_t from = 0, core = reg_new(c);
+    set_bit(c->pending, core);
+    for (uint32_t i = 0; i < l->counter_count; i++) {
+        uint32_t slot = l->counters[i].slot;
+        point(c);
+        emit_edit(c, core, from, r->slot[slot], l->slots[slot]);
+        clear_bit(c->pending, core);
+        from = core;
+    }
+    uint32_t start = emit(c, NK_OP_ROUND);
+    word(c, 0);
+    word(c, core);
+    word(c, 0 - start);
+    reg_lose(c, core);
+    for (uint32_t i = 0; i < l->slot_count; i++)
+        reg_lose(c, r->slot[i]);
+}
+
+/* In front of the program's tail call; the site of both. */
+static uint32_t emit_counted(struct nk_code *c) {
+    const struct counted *l = &c->counted;
+    struct counted_registers r;
+    uint32_t call = label_new(c), leave = label_new(c), site = new_site(c, l->arm);
+    emit_counted_start(c, &r, site, call);
+    emit_counters(c, &r, call, NONE);
+    uint32_t top = here(c);
+    for (uint32_t i = 0; i < l->test_count; i++) {
+        const struct counted_value *value = l->tests[i].value;
+        uint32_t a = counted_register(c, &r, &value[0], r.constant[2 * i], leave);
+        uint32_t b = counted_register(c, &r, &value[1], r.constant[2 * i + 1], leave);
+        uint32_t start = emit(c, l->tests[i].while_equal ? NK_OP_JNE : NK_OP_JEQ);
+        word(c, a);
+        word(c, b);
+        jump_to(c, leave, start);
+    }
+    emit_counters(c, &r, leave, top);
+    bind_jumped(c, leave);
+    emit_counted_end(c, &r);
+    bind_jumped(c, call);
+    return site;
+}
+
 static void eval(struct nk_code *c, const struct task *task) {
     nk_noun f = task->formula;
     if (verdict(c, f) != 1) {
@@ -1039,13 +1359,13 @@ static void eval(struct nk_code *c, const struct task *task) {
     }
     if (op == 1) {
         subject_done(c, task);
-        deliver_operand(c, task->want, (struct operand){true, 0, rest});
+        deliver_constant(c, task->want, rest);
         return;
     }
     if (is_long(c)) {
         uint32_t code = materialise(c, (struct operand){true, 0, f});
         if (!task->lose) reg_gain(c, s);
-        emit_jump_off(c, NK_OP_NOCK, NK_OP_TNOCK, 0, s, code, task->want);
+        emit_jump_off(c, NK_OP_NOCK, NK_OP_TNOCK, new_site(c, 0), s, code, task->want);
         return;
     }
     if (nk_is_cell(op)) {
@@ -1086,12 +1406,16 @@ static void eval(struct nk_code *c, const struct task *task) {
         return;
     case 9: {
         nk_noun axis = nk_head(c->arena, rest), core = nk_tail(c->arena, rest);
+        uint32_t site = 0;
+        if (task->trunk && f == c->counted.again) site = emit_counted(c) + 1;
         if (axis == 2 && nk_head(c->arena, core) == 10 && at(c, core, 12) == 6) {
-            later(c, TASK_SLAM, task);
+            later(c, TASK_SLAM, task)->extra = site;
             eval_later(c, at(c, core, 13), s, task->lose, any);
             eval_later(c, at(c, core, 7), s, false, any);
         } else {
-            later(c, TASK_KICK, task)->formula = axis;
+            struct task *kick = later(c, TASK_KICK, task);
+            kick->formula = axis;
+            kick->extra = site;
             eval_later(c, core, s, task->lose, any);
         }
         return;
@@ -1113,14 +1437,19 @@ static void eval(struct nk_code *c, const struct task *task) {
     }
 }
 
+/* A test whose outcome is known. */
+static void decide(struct nk_code *c, const struct task *task, nk_noun outcome) {
+    if (outcome == 1) jump(c, task->label);
+    if (outcome > 1) emit(c, NK_OP_BAIL);
+}
+
 /* Fall through where the formula gives 0, jump where it gives 1. */
 static void cond(struct nk_code *c, const struct task *task) {
     nk_noun f = task->formula, constant;
     uint32_t s = task->subject;
     bool good = verdict(c, f) == 1;
     if (good && is_const(c, f, &constant)) {
-        if (constant == 1) jump(c, task->label);
-        if (constant > 1) emit(c, NK_OP_BAIL);
+        decide(c, task, constant);
         return;
     }
     nk_noun op = good ? nk_head(c->arena, f) : NK_NONE;
@@ -1168,6 +1497,11 @@ static void cond(struct nk_code *c, const struct task *task) {
 
 static void run_cond_eq(struct nk_code *c, const struct task *task) {
     struct operand b = pop(c), a = pop(c);
+    nk_noun known = same_constants(a, b);
+    if (known != NK_NONE) {
+        decide(c, task, known);
+        return;
+    }
     if (a.is_literal && !b.is_literal) {
         struct operand swap = a;
         a = b;
@@ -1193,39 +1527,59 @@ static void run_cond_eq(struct nk_code *c, const struct task *task) {
 
 static void run_cond_one(struct nk_code *c, const struct task *task,
                          enum nk_opcode op) {
-    uint32_t reg = pop_reg(c);
+    struct operand operand = pop(c);
+    if (operand.is_literal) {
+        nk_noun n = operand.literal;
+        decide(c, task, op == NK_OP_JTEST ? n : nk_is_cell(n) ? 0 : 1);
+        return;
+    }
+    uint32_t reg = operand.reg;
     uint32_t start = emit(c, op);
     word(c, reg);
     jump_to(c, task->label, start);
     reg_lose(c, reg);
 }
 
-static void run_cons(struct nk_code *c, const struct task *task) {
-    uint32_t a, b;
-    pop_pair(c, &a, &b);
+/* A cell of [head] and the register [tail]; its register. A constant that is in
+ * no register need not be put into one. Releases both. */
+static uint32_t emit_cons(struct nk_code *c, struct operand head, uint32_t tail,
+                          struct want want) {
+    uint32_t index = head.is_literal ? literal(c, head.literal) : NONE;
+    if (index != NONE && cache_find(c, ENTRY_LITERAL, NONE, index) != NONE) {
+        head = (struct operand){false, materialise(c, head), 0};
+    }
     point(c);
-    reg_lose(c, a);
-    reg_lose(c, b);
-    uint32_t reg = dest(c, task->want);
-    emit(c, NK_OP_CONS);
+    if (!head.is_literal) reg_lose(c, head.reg);
+    reg_lose(c, tail);
+    uint32_t reg = dest(c, want);
+    emit(c, head.is_literal ? NK_OP_CONSK : NK_OP_CONS);
     word(c, reg);
-    word(c, a);
-    word(c, b);
+    word(c, head.is_literal ? index : head.reg);
+    word(c, tail);
+    return reg;
+}
+
+static void run_cons(struct nk_code *c, const struct task *task) {
+    struct operand tail = pop(c), head = pop(c);
+    uint32_t reg = emit_cons(c, head, materialise(c, tail), task->want);
     deliver(c, task->want, reg);
 }
 
 /* *[a 8 b c]        *[[*[a b] a] c] */
 static void run_push(struct nk_code *c, const struct task *task) {
-    uint32_t value = pop_reg(c), s = task->subject;
-    point(c);
-    uint32_t reg = reg_new(c);
-    emit(c, NK_OP_CONS);
-    word(c, reg);
-    word(c, value);
-    word(c, s);
-    cache_add(c, ENTRY_SLOT, reg, 2, value);
+    struct operand value = pop(c);
+    uint32_t s = task->subject;
+    /* Both are still needed: what the new subject is made of is known. */
+    reg_gain(c, s);
+    if (!value.is_literal) reg_gain(c, value.reg);
+    uint32_t reg = emit_cons(c, value, s, any);
+    if (value.is_literal) {
+        cache_add(c, ENTRY_PART, reg, 2, literal(c, value.literal));
+    } else {
+        cache_add(c, ENTRY_SLOT, reg, 2, value.reg);
+        reg_lose(c, value.reg);
+    }
     cache_add(c, ENTRY_SLOT, reg, 3, s);
-    reg_lose(c, value);
     subject_done(c, task);
     eval_later(c, task->formula, reg, true, task->want);
 }
@@ -1262,7 +1616,12 @@ static void run_inc(struct nk_code *c, const struct task *task) {
 }
 
 static void run_is_cell(struct nk_code *c, const struct task *task) {
-    uint32_t a = pop_reg(c);
+    struct operand operand = pop(c);
+    if (operand.is_literal) {
+        deliver_constant(c, task->want, nk_is_cell(operand.literal) ? 0 : 1);
+        return;
+    }
+    uint32_t a = operand.reg;
     reg_lose(c, a);
     uint32_t reg = dest(c, task->want);
     emit(c, NK_OP_ISCELL);
@@ -1273,6 +1632,11 @@ static void run_is_cell(struct nk_code *c, const struct task *task) {
 
 static void run_eq(struct nk_code *c, const struct task *task) {
     struct operand b = pop(c), a = pop(c);
+    nk_noun known = same_constants(a, b);
+    if (known != NK_NONE) {
+        deliver_constant(c, task->want, known);
+        return;
+    }
     if (a.is_literal && !b.is_literal) {
         struct operand swap = a;
         a = b;
@@ -1300,14 +1664,16 @@ static void run_kick(struct nk_code *c, const struct task *task) {
         top = (uint32_t)(axis >> (62 - __builtin_clzll(axis)));
     }
     if (top == 2) {
-        emit_jump_off(c, NK_OP_KICK, NK_OP_TKICK, axis, core, NONE, task->want);
+        emit_jump_off(c, NK_OP_KICK, NK_OP_TKICK, arm_site(c, task, axis), core, NONE,
+                      task->want);
         return;
     }
     /* Not an arm of the battery: no jet, no inline cache by battery. */
     struct task slot = {.want = any, .subject = core, .lose = false};
     eval_slot(c, &slot, axis);
     uint32_t formula = pop_reg(c);
-    emit_jump_off(c, NK_OP_NOCK, NK_OP_TNOCK, 0, core, formula, task->want);
+    emit_jump_off(c, NK_OP_NOCK, NK_OP_TNOCK, new_site(c, 0), core, formula,
+                  task->want);
 }
 
 static void run_edit(struct nk_code *c, const struct task *task) {
@@ -1326,22 +1692,7 @@ static void run_edit(struct nk_code *c, const struct task *task) {
     }
     uint32_t a = materialise(c, target), v = materialise(c, value);
     bool small = nk_is_direct(axis) && axis >> 31 == 0;
-    enum nk_opcode op = NK_OP_EDITBIG;
-    uint32_t index = 0;
-    if (axis == 2) {
-        op = NK_OP_EDIT2;
-    } else if (axis == 3) {
-        op = NK_OP_EDIT3;
-    } else if (axis == 6) {
-        op = NK_OP_EDIT6;
-    } else if (axis == 7) {
-        op = NK_OP_EDIT7;
-    } else if (small) {
-        op = NK_OP_EDITP;
-        index = nk_path(axis);
-    } else {
-        index = literal(c, axis);
-    }
+    uint32_t index = small ? 0 : literal(c, axis);
     point(c);
     reg_lose(c, a);
     uint32_t reg;
@@ -1353,11 +1704,15 @@ static void run_edit(struct nk_code *c, const struct task *task) {
         reg_lose(c, v);
         reg = dest(c, task->want);
     }
-    emit(c, op);
-    word(c, reg);
-    word(c, a);
-    word(c, v);
-    if (op == NK_OP_EDITP || op == NK_OP_EDITBIG) word(c, index);
+    if (small) {
+        emit_edit(c, reg, a, v, axis);
+    } else {
+        emit(c, NK_OP_EDITBIG);
+        word(c, reg);
+        word(c, a);
+        word(c, v);
+        word(c, index);
+    }
     deliver(c, task->want, reg);
 }
 
@@ -1421,7 +1776,7 @@ static void run_task(struct nk_code *c, const struct task *task) {
         break;
     case TASK_NOCK:
         pop_pair(c, &a, &b);
-        emit_jump_off(c, NK_OP_NOCK, NK_OP_TNOCK, 0, a, b, task->want);
+        emit_jump_off(c, NK_OP_NOCK, NK_OP_TNOCK, new_site(c, 0), a, b, task->want);
         break;
     case TASK_ISCELL:
         run_is_cell(c, task);
@@ -1443,7 +1798,8 @@ static void run_task(struct nk_code *c, const struct task *task) {
         break;
     case TASK_SLAM:
         pop_pair(c, &a, &b);
-        emit_jump_off(c, NK_OP_SLAM, NK_OP_TSLAM, 2, a, b, task->want);
+        emit_jump_off(c, NK_OP_SLAM, NK_OP_TSLAM, arm_site(c, task, 2), a, b,
+                      task->want);
         break;
     case TASK_EDIT:
         run_edit(c, task);
@@ -1549,7 +1905,7 @@ static uint32_t words_made(const uint32_t *code, size_t count, uint32_t register
     for (size_t at = 0; at < count && words < MAKER_WORDS_MAX;) {
         enum nk_opcode op = (enum nk_opcode)code[at];
         if (op == NK_OP_RET || op == NK_OP_RETK) return words;
-        if (op == NK_OP_CONS) {
+        if (op == NK_OP_CONS || op == NK_OP_CONSK) {
             words += 3;
         } else if (op == NK_OP_TRACE) {
             words += 6;
@@ -1639,7 +1995,8 @@ static nk_status compile(struct nk_code *c, struct nk_arena *arena, nk_noun form
         return NK_OK;
     }
     if (status != NK_OK) return status;
-    eval_later(c, formula, subject, true, (struct want){WANT_TAIL, 0});
+    if (!is_counted(c, &c->counted, formula)) c->counted.again = NK_NONE;
+    eval_later(c, formula, subject, true, (struct want){WANT_TAIL, 0})->trunk = true;
     while (c->tasks_count != 0) {
         struct task task = c->tasks[--c->tasks_count];
         run_task(c, &task);

@@ -129,6 +129,10 @@ op_CONS:
     ROOM(3);
     REG(1) = CONS(REG(2), REG(3));
     NEXT(4);
+op_CONSK:
+    ROOM(3);
+    REG(1) = CONS(LITERAL(2), REG(3));
+    NEXT(4);
 op_INC:
     a = REG(2);
     if (NK_LIKELY(a < NK_DIRECT_MAX)) {
@@ -186,6 +190,46 @@ op_JTEST:
     if (a == 0) NEXT(3);
     if (a != 1) goto exit;
     ip += ip[2];
+    GO;
+
+    /* Counted loops, see code.c. */
+op_COUNTED:
+    site = &program->sites[ip[1]];
+    a = base[0];
+    if (nk_is_cell(a) && site->last.key == HEAD(a) && site->last.program == program &&
+        site->last.how == NK_CALLED) {
+        NEXT(3);
+    }
+    ip += ip[2];
+    GO;
+op_COUNTER: {
+    a = REG(2);
+    for (uint32_t path = ip[3]; path != 1 && nk_is_cell(a); path >>= 1) {
+        a = memory[nk_offset(a) + 1 + (path & 1)];
+        if (path < 4 && nk_is_direct(a)) {
+            REG(1) = a;
+            NEXT(5);
+        }
+    }
+    ip += ip[4];
+    GO;
+}
+op_UP:
+    a = REG(2);
+    if (NK_LIKELY(a < NK_DIRECT_MAX)) {
+        REG(1) = a + 1;
+        NEXT(4);
+    }
+    ip += ip[3];
+    GO;
+op_JEQ:
+    if (REG(1) != REG(2)) NEXT(4);
+    ip += ip[3];
+    GO;
+op_ROUND:
+    FUEL_OR_POLL();
+    REG(1) = REG(2);
+    ip += (int32_t)ip[3];
     GO;
 op_EDIT2:
     a = REG(2);

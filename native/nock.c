@@ -836,6 +836,9 @@ static nk_status make(struct nk_machine *machine, const struct nk_program *progr
         case NK_OP_CONS:
             reg[ip[1]] = nk_cons(arena, reg[ip[2]], reg[ip[3]]);
             break;
+        case NK_OP_CONSK:
+            reg[ip[1]] = nk_cons(arena, program->literals[ip[2]], reg[ip[3]]);
+            break;
         case NK_OP_FAST:
             register_core(machine, reg[ip[1]], reg[ip[2]]);
             break;

@@ -44,6 +44,7 @@
     X(LDP, 4, "dap")       /* d a p */                                                 \
     X(LDBIG, 4, "dak")     /* d a k */                                                 \
     X(CONS, 4, "daa")      /* d a b */                                                 \
+    X(CONSK, 4, "dka")     /* d k b */                                                 \
     X(INC, 3, "da")        /* d a */                                                   \
     X(ISCELL, 3, "da")     /* d a */                                                   \
     X(EQ, 4, "daa")        /* d a b */                                                 \
@@ -53,6 +54,11 @@
     X(JNEK, 4, "akj")      /* a k j, a direct atom */                                  \
     X(JATOM, 3, "aj")      /* a j */                                                   \
     X(JTEST, 3, "aj")      /* a j: 0 goes on, 1 jumps, else crash */                   \
+    X(JEQ, 4, "aaj")       /* a b j: direct atoms */                                   \
+    X(COUNTED, 3, "sj")    /* s j: unless its call runs this program, jump */          \
+    X(COUNTER, 5, "dapj")  /* d a p j: a slot that is a direct atom, or jump */        \
+    X(UP, 4, "daj")        /* d a j: one more, or jump where that is not direct */     \
+    X(ROUND, 4, "daj")     /* d a j: move, and go back */                              \
     X(EDIT2, 4, "daa")     /* d a v */                                                 \
     X(EDIT3, 4, "daa")     /* d a v */                                                 \
     X(EDIT6, 4, "daa")     /* d a v */                                                 \

@@ -379,7 +379,7 @@ _NOCK = {
     "edit": ("edit10k", "edit", 1_000, "us", Aim(4.0), 20.0),
 }
 _NOCK_NOTES = {
-    "decrement": "per turn of 9 2 10 [6 4 0 6] 0 1",
+    "decrement": "per turn of 9 2 10 [6 4 0 6] 0 1, in registers (counted loop)",
     "decrement_op2": "per turn, through opcode 2",
     "tree": "per call, 2^20 leaves built",
     "deep": "per level, not a tail call",

@@ -317,6 +317,9 @@ def test_the_king_copies_an_image(tmp_path: Path) -> None:
 
 DEC = (8, (1, 0), 8, (1, 6, (5, (0, 7), 4, 0, 6), (0, 6), 9, 2, 10, (6, 4, 0, 6), 0, 1))
 """The head of a decrement of the subject; `9 2 0 1` ends it."""
+DEC_BY_CALLS = (8, (1, 0), 8)
+DEC_BY_CALLS += ((1, 6, (5, (0, 7), 4, 7, (0, 6), 0, 1), *DEC[3][3:]),)
+"""The same, with a test that keeps it from being a counted loop."""
 
 
 def spotted(formula: object, line: int) -> Noun:
@@ -332,6 +335,11 @@ def named(name: str, body: object) -> Noun:
 
 def test_nock_counts_what_it_did(file: Path) -> None:
     write(file, noun(1000, (*DEC, 9, 2, 0, 1)))
+    row = json.loads(tool("nock", file, "--stats", "--json").stdout)
+    assert row["text"] == "999"
+    assert row["stats"]["instructions"]["ROUND"] == 998
+    assert row["stats"]["instructions"]["TSLAM"] == 1
+    write(file, noun(1000, (*DEC_BY_CALLS, 9, 2, 0, 1)))
     row = json.loads(tool("nock", file, "--stats", "--json").stdout)
     stats = row["stats"]
     assert row["text"] == "999"

@@ -68,6 +68,70 @@ def counted(count: int, body: Noun) -> Noun:
     return noun(8, (0, 1), 8, (1, trap), 7, ((0, 6), (1, 0), (0, 2), 0, 7), 9, 14, 0, 1)
 
 
+# Where direct atoms end, and a little before that.
+DIRECT_END = 1 << 63
+STARTS = st.sampled_from([0, 0, 5, DIRECT_END - 30, DIRECT_END])
+
+
+def rarely(
+    rare: st.SearchStrategy[Noun], mostly: st.SearchStrategy[Noun]
+) -> st.SearchStrategy[Noun]:
+    return st.integers(0, 15).flatmap(lambda n: rare if n == 9 else mostly)
+
+
+@st.composite
+def counting(draw: st.DrawFn, inner: st.SearchStrategy[Noun]) -> Noun:
+    """A call of a core [battery x y z] whose arm is, or looks like, a loop of
+    counters (native/code.c); most of them are, and end."""
+    start = draw(STARTS)
+    near = st.integers(start, start + 6)
+    odd = st.sampled_from([1, 2, 3, 7, 28, 30])
+    axes = rarely(odd, st.sampled_from([6, 14, 15]))
+    slots = axes.map(lambda axis: noun(0, axis))
+    nexts = axes.map(lambda axis: noun(4, 0, axis))
+    goals = rarely(near, st.integers(start + 9, start + 15)).map(quoted)
+    values = st.one_of(slots, slots, nexts, nexts, goals)
+    core = noun(0, 1)
+    for axis in draw(st.sampled_from([(6,), (14,), (6, 14), (15, 6), (6, 14, 15)])):
+        change = draw(
+            rarely(st.one_of(nexts, values, inner), st.just(noun(4, 0, axis)))
+        )
+        core = noun(10, (draw(rarely(odd, st.just(axis))), change), core)
+    loop = noun(9, 2, core)
+    if draw(st.integers(0, 15)) == 9:
+        loop = noun(11, (SLOG, (1, 2), 1, 3), loop)
+    tests = rarely(inner, st.builds(lambda a, b: noun(5, a, b), values, goals))
+    leaves = st.one_of(st.sampled_from([noun(0, 3), noun(0, 1)]), inner)
+    for test in draw(st.lists(tests, min_size=1, max_size=3)):
+        leave = draw(leaves)
+        turned = draw(st.integers(0, 15)) == 9
+        loop = noun(6, test, loop, leave) if turned else noun(6, test, leave, loop)
+    x, y, z = (quoted(draw(rarely(NOUNS, near))) for _ in range(3))
+    return noun(7, (quoted(loop), x, y, z), 9, 2, 0, 1)
+
+
+def constants(inner: st.SearchStrategy[Noun]) -> st.SearchStrategy[Noun]:
+    """What the compiler knows the outcome of, or some of it."""
+    known = NOUNS.map(quoted)
+    part = st.one_of(known, AXES.map(lambda axis: noun(0, axis)))
+    made = st.one_of(
+        st.builds(lambda a, b: noun(5, a, b), part, part),
+        part.map(lambda a: noun(3, a)),
+        part.map(lambda a: noun(4, a)),
+        st.builds(Cell, part, part),
+        part,
+    )
+    uses = st.one_of(
+        made, st.builds(lambda t, a, b: noun(6, t, a, b), made, made, inner)
+    )
+    return st.one_of(
+        st.builds(lambda a, b: noun(7, a, b), known, uses),
+        st.builds(lambda a, b: noun(8, a, b), known, uses),
+        st.builds(lambda a, b, c: noun(8, a, 8, b, c), known, inner, uses),
+        uses,
+    )
+
+
 def compound(inner: st.SearchStrategy[Noun]) -> st.SearchStrategy[Noun]:
     quotes = st.one_of(inner.map(quoted), inner.map(quoted), inner)
     tests = st.one_of(
@@ -100,6 +164,8 @@ def compound(inner: st.SearchStrategy[Noun]) -> st.SearchStrategy[Noun]:
         st.builds(lambda a, b: noun(12, a, b), inner, inner),
         st.builds(mink, inner, quotes, gates),
         st.builds(counted, st.integers(0, 40), inner),
+        counting(inner),
+        constants(inner),
     )
 
 
@@ -199,3 +265,123 @@ def test_the_grammar_makes_what_it_means(engine: Engine) -> None:
     with pytest.raises(Crash):
         Machine().nock(0, crashed)
     check(engine, 0, crashed)
+
+
+# --- what the compiler makes of them ------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def watched() -> Engine:
+    """Runs the machine's other loop, which counts."""
+    engine = Engine(home_size=1 << 26, nursery_size=1 << 28)
+    engine.probe()
+    return engine
+
+
+def ran(engine: Engine, name: str) -> int:
+    return engine.stats().get(f"instructions:{name}", 0)
+
+
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(counting(NOUNS.map(quoted)))
+def test_loops_of_counters_do_the_same(
+    engine: Engine, watched: Engine, formula: Noun
+) -> None:
+    rounds = ran(watched, "ROUND")
+    told = check(watched, 0, formula)
+    event(f"{told}, {'counted' if ran(watched, 'ROUND') > rounds else 'by calls'}")
+    check(engine, 0, formula)
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(NOUNS, constants(st.one_of(NOUNS.map(quoted), AXES.map(lambda a: noun(0, a)))))
+def test_constants_do_the_same(engine: Engine, subject: Noun, formula: Noun) -> None:
+    event(check(engine, subject, formula))
+
+
+UP = noun(10, (6, 4, 0, 6), 0, 1)
+BOTH = noun(10, (14, 4, 0, 14), UP)
+IS_100 = noun(5, (0, 6), 1, 100)
+# The arm, its payload, and how often it calls itself: once where the call's
+# site does not know it yet, and the rest of its rounds are counted.
+LOOPS = {
+    "decrement": (noun(6, (5, (0, 7), 4, 0, 6), (0, 6), 9, 2, UP), (0, 100), 1),
+    "to a constant": (noun(6, IS_100, (0, 1), 9, 2, UP), (0, 9), 1),
+    "two counters": (noun(6, (5, (0, 6), 0, 15), (0, 3), 9, 2, BOTH), (0, 7, 50), 1),
+    "two tests": (
+        noun(6, (5, (0, 6), 0, 14), (1, 0), 6, (5, (0, 6), 0, 15), (1, 1), 9, 2, UP),
+        (0, 70, 50),
+        1,
+    ),
+    "while equal": (
+        noun(6, IS_100, (0, 3), 6, (5, (0, 6), 0, 14), (9, 2, BOTH), 1, 1),
+        (0, 0, 3),
+        1,
+    ),
+    "large atoms": (
+        noun(6, (5, (0, 6), 0, 7), (0, 3), 9, 2, UP),
+        (DIRECT_END - 50, DIRECT_END + 5),
+        55,
+    ),
+    "a cell to compare with": (
+        noun(6, (5, (0, 6), 0, 14), (0, 3), 6, IS_100, (0, 3), 9, 2, UP),
+        (0, (1, 2), 3),
+        100,
+    ),
+    "a hint": (noun(6, IS_100, (0, 3), 9, 2, 11, 7, UP), (0, 9), 100),
+    "a move": (noun(6, IS_100, (0, 3), 9, 2, 10, (7, 0, 6), UP), (0, 9), 100),
+    "what holds the counter": (
+        noun(6, (5, (0, 3), 1, 9), (0, 3), 6, IS_100, (0, 3), 9, 2, UP),
+        (0, 9),
+        100,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_loops_of_counters_are_counted(
+    engine: Engine, watched: Engine, name: str
+) -> None:
+    loop, payload, calls = LOOPS[name]
+    formula = noun(7, (quoted(loop), quoted(noun(payload))), 9, 2, 0, 1)
+    before = ran(watched, "TSLAM") + ran(watched, "TKICK")
+    check(engine, 0, formula)
+    assert check(watched, 0, formula).startswith("product")
+    assert ran(watched, "TSLAM") + ran(watched, "TKICK") - before == calls + 1
+
+
+# A formula on [3 4], and its program: names of instructions alone.
+FOLDS = {
+    "equal": (noun(5, (1, 7), 1, 7), "RETK"),
+    "not equal": (noun(5, (1, 7), 1, 1, 2), "RETK"),
+    "large, left": (noun(5, (1, 1 << 80), 1, 1 << 81), "LDK LDK EQ RET"),
+    "a cell": (noun(3, 1, 1, 2), "RETK"),
+    "no cell": (noun(3, 1, 1), "RETK"),
+    "increment": (noun(4, 4, 1, 6), "RETK"),
+    "of a cell, left": (noun(4, 1, 1, 2), "LDK INC RET"),
+    "subject": (noun(7, (1, (1, 2), 3), 4, 0, 5), "LDK RETK"),
+    "no such part": (noun(7, (1, (1, 2), 3), 0, 8), "LDK LDP RET"),
+    "pushed": (noun(8, (1, (1, 2), 3), 4, 0, 9), "CONSK RETK"),
+    "pushed twice": (noun(8, (1, 9), 8, (1, 5), 4, 0, 6), "CONSK CONSK RETK"),
+    "below a push": (noun(8, (1, 9), 0, 6), "CONSK LD2 RET"),
+    "cell": (noun((1, 9), 0, 2), "LD2 CONSK RET"),
+    "cell of two": (noun((1, 9), 1, 8), "LDK CONSK RET"),
+    "yes": (noun(6, (5, (1, 2), 1, 2), (0, 2), 0, 0), "LD2 RET BAIL"),
+    "no": (noun(6, (3, 1, 2), (0, 0), 0, 2), "JMP BAIL LD2 RET"),
+    "neither": (
+        noun(6, (7, (1, 2, 3), 0, 2), (0, 2), 0, 3),
+        "LDK BAIL LD2 RET LD3 RET",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FOLDS)
+def test_constants_are_folded(engine: Engine, name: str) -> None:
+    formula, program = FOLDS[name]
+    check(engine, noun(3, 4), formula)
+    text = engine.disassemble(jam(Cell(noun(3, 4), formula))).split("\n\n")[0]
+    assert [line.split()[1] for line in text.splitlines()[2:]] == program.split()

@@ -3,6 +3,7 @@
  * ends in its own status with the machine alive. */
 #include "code.h"
 #include "nock.h"
+#include "probe.h"
 #include "text.h"
 
 static struct nk_machine machine;
@@ -152,6 +153,45 @@ static void test_shared_formulas_compile_soon(void) {
     }
 }
 
+static void interrupt_one(void *word) {
+    atomic_store((_Atomic uint32_t *)word, 1);
+}
+
+/* A loop of counters asks as often as one of calls, and has calls again once a
+ * counter is no direct atom any more. */
+static void test_counted_loops_stop(void) {
+    static const struct {
+        const char *text;
+        uint64_t rounds, calls;
+    } loops[] = {
+        {"[7 [[1 6 [5 [0 6] 1 3] [0 6] 9 2 10 [6 4 0 6] 0 1] 1 5 0] 9 2 0 1]", 1000, 1},
+        {"[7 [[1 6 [5 [0 6] 1 3] [0 6] 9 2 10 [6 4 0 6] 0 1] 1 9223372036854775407 0] "
+         "9 2 0 1]",
+         398, 200},
+    };
+    _Atomic uint32_t interrupt;
+    machine.interrupt = &interrupt;
+    machine.alarm = interrupt_one;
+    machine.alarm_context = &interrupt;
+    for (size_t i = 0; i < sizeof loops / sizeof *loops; i++) {
+        nk_noun product, formula = text_noun(arena, loops[i].text);
+        interrupt = 0;
+        machine.alarm_ns = 1; /* at the first poll: the second one ends the run */
+        machine.probe = nk_probe_new();
+        nk_machine_request(&machine, 1);
+        CHECK(nk_nock(&machine, 0, formula, &product) == NK_INTR);
+        const uint64_t *counts = machine.probe->instructions;
+        CHECK(counts[NK_OP_ROUND] >= loops[i].rounds);
+        CHECK(counts[NK_OP_TSLAM] >= loops[i].calls);
+        CHECK(loops[i].calls > 1 || counts[NK_OP_TSLAM] == 1);
+        nk_probe_free(machine.probe);
+        machine.probe = NULL;
+        nk_machine_request(&machine, 0);
+        nk_machine_discard(&machine);
+    }
+    machine.interrupt = NULL;
+}
+
 /* Programs that an event is done with give way to new ones. */
 static void test_programs_are_bounded(void) {
 #ifdef NK_TINY
@@ -263,6 +303,7 @@ int main(void) {
     test_compilation_stops();
     test_a_stopped_equality_ends_the_run();
     test_shared_formulas_compile_soon();
+    test_counted_loops_stop();
     test_programs_are_bounded();
     test_programs_of_home_are_bounded();
     test_each_limit_has_its_status();
