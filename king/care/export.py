@@ -100,11 +100,13 @@ async def _export_rock(
         event = await _saved(ground) if saved else await ground.save()
         progress(Progress(0, 0, "bytes", "writing the rock"))
         words = ("rock-out", str(ground.layout.image), str(event), str(target))
-        ended = await run_steps("serf", *words, step=lambda row: None)
+        try:
+            ended = await run_steps("serf", *words, step=lambda row: None)
+        finally:
+            # Of a child that was killed, or told to stop.
+            target.with_name(f"{target.name}.part").unlink(missing_ok=True)
     found = ended.last
     if ended.code or "file" not in found:
-        # Of a child that was killed.
-        target.with_name(f"{target.name}.part").unlink(missing_ok=True)
         raise ended.fault("the rock was not written")
     facts = {
         "ship": ship_text(log.meta.who),

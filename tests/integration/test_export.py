@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import types
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from king.care.export import facts_of
+from king.care.verbs import VERBS
+from king.pier import Layout
 from proto import fast
 from tests.support import golden
 from tests.support.whole_ship import WholeShip, boot, treadle
@@ -113,6 +118,35 @@ def test_a_rock_and_the_events_after_it(ship: Path, tmp_path: Path) -> None:
     assert (after["first"], after["last"]) == (middle + 1, before["last"])
     assert after["epochs"] == [f"0i{middle}"]
     runs_on(pier)
+
+
+async def test_a_rock_that_is_given_up_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = trio.Event()
+
+    async def writing(*words: str, step: object) -> None:
+        Path(f"{words[-1]}.part").write_bytes(b"half of it")
+        begun.set()
+        await trio.sleep_forever()
+
+    async def value(_: object = None) -> int:
+        return 5
+
+    ground: Any = types.SimpleNamespace(
+        layout=Layout(tmp_path),
+        hold_saves=contextlib.AsyncExitStack,
+        save=value,
+        in_log=value,
+    )
+    monkeypatch.setattr("king.care.export.run_steps", writing)
+    verb = VERBS["export"]
+    arguments = verb.check({"file": str(tmp_path / "out")})
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(verb.load(), ground, arguments, lambda now: None)
+        await begun.wait()
+        nursery.cancel_scope.cancel()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_live_ship_is_exported(ship: Path, tmp_path: Path) -> None:
