@@ -280,7 +280,10 @@ class Lord:
                 self._read_on = trio.Event()
                 await self._read_on.wait()
             heard += len(data)
-            if heard >= READ_SIZE:
+            if len(data) < READ_SIZE:
+                await child.wait_readable()
+                heard = 0
+            elif heard >= READ_SIZE:
                 await trio.lowlevel.checkpoint()
                 heard = 0
 

@@ -343,29 +343,23 @@ class Pipeline:
         """Round robin over those who ask and the lanes, from where the last round
         stopped: a flood of either leaves the others their turns."""
         lanes, flight, limits = self.lanes, self.flight, self.limits
-        count = len(lanes) + 1
-        turn = self._turn
-        idle = 0
-        while idle < count and len(flight) < limits.flight_events:
-            if turn == len(lanes):
+        asks_turn, turn = len(lanes), self._turn
+        while (self.queued or self.asks) and len(flight) < limits.flight_events:
+            if turn == asks_turn:
                 turn = 0
-                idle += 1
                 if self.asks:
                     self._launch_ask(self.asks.popleft(), out)
-                    idle = 0
                 continue
             lane = lanes[turn]
             if not lane.queue:
-                turn = (turn + 1) % count
-                idle += 1
+                turn += 1
                 continue
             poke = lane.queue[0]
             if flight and self.flight_bytes + poke.size > limits.flight_bytes:
                 break
             lane.queue.popleft()
             self.queued -= 1
-            idle = 0
-            turn = (turn + 1) % count
+            turn += 1
             now = self.last_time + TICK
             if wall > now:
                 now = wall

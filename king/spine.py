@@ -66,10 +66,16 @@ class LogWriter:
         self.low_water = low_water
         self.reserve = reserve
 
-    def append(self, first: int, rows: list[Row]) -> None:
+    def append(self, first: int, rows: list[Row]) -> int:
+        """What is free afterwards, or less than that: where it does not matter, the
+        disk is not asked twice."""
+        need = COMMIT_ROOM + 2 * sum(len(row.job) for row in rows)
+        left = self._free() - need
         if self.reserve is not None:
-            self.make_room(COMMIT_ROOM + 2 * sum(len(row.job) for row in rows))
+            self.reserve.make_room(need, left + need)
+            left -= self.reserve.missing
         self._append(first, rows)
+        return left if left >= self.low_water else self.free()
 
     def free(self) -> int:
         """Bytes on the disk that nobody needs: what the reserve lacks is not
@@ -479,11 +485,11 @@ class Spine:
         """In the log's thread: make it durable, see how much room is left."""
         failpoint.hit("commit.before")
         rows = [Row(poke.mug, poke.job) for poke in batch.pokes]
-        self._log.append(batch.first, rows)
+        free = self._log.append(batch.first, rows)
         failpoint.hit("commit.after")
         costs = [(poke.nanoseconds, poke.pages) for poke in batch.pokes]
         self._log.note(batch.first, costs)
-        return self._log.free(), sum(len(row.job) for row in rows)
+        return free, sum(len(row.job) for row in rows)
 
     def _on_committed(
         self, value: tuple[int, int], error: BaseException | None
