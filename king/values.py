@@ -26,7 +26,9 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+N = TypeVar("N", int, float)
 _COUNT_MAX = 1 << 60
+_SECONDS_MIN = 1e-3
 _SECONDS_MAX = 1e9
 _DAYS_MAX = 1e6
 
@@ -52,25 +54,25 @@ def _within(value: float, least: float, end: float) -> None:
         raise ValueError(value)
 
 
-@_or_else("number from 0 to 65535")
-def port(text: str) -> int:
-    value = int(text)
-    _within(value, 0, 1 << 16)
+def _number(
+    kind: Callable[[str], N], what: str, least: float, end: float
+) -> Callable[[str], N]:
+    """From `least` on, below `end`."""
+
+    @_or_else(what)
+    def value(text: str) -> N:
+        number = kind(text)
+        _within(number, least, end)
+        return number
+
     return value
 
 
-@_or_else("number from 0 on")
-def count(text: str) -> int:
-    value = int(text)
-    _within(value, 0, _COUNT_MAX)
-    return value
-
-
-@_or_else("number from 1 on")
-def positive(text: str) -> int:
-    value = int(text)
-    _within(value, 1, _COUNT_MAX)
-    return value
+port = _number(int, "number from 0 to 65535", 0, 1 << 16)
+count = _number(int, "number from 0 on", 0, _COUNT_MAX)
+positive = _number(int, "number from 1 on", 1, _COUNT_MAX)
+days = _number(float, "number of days", 0, _DAYS_MAX)
+seconds = _number(float, "number of seconds", _SECONDS_MIN, _SECONDS_MAX)
 
 
 @_or_else("size such as 4096, 100k, 32M or 5G")
@@ -100,23 +102,7 @@ def duration(text: str) -> float:
     """In seconds, which is also what a bare number means. Not 0."""
     unit = {"s": 1, "m": 60, "h": 3600}.get(text[-1:], 0)
     value = float(text[:-1] if unit else text) * (unit or 1)
-    _within(value, 1e-3, _SECONDS_MAX)
-    return value
-
-
-@_or_else("number of days")
-def days(text: str) -> float:
-    value = float(text)
-    _within(value, 0, _DAYS_MAX)
-    return value
-
-
-@_or_else("number of seconds")
-def seconds(text: str) -> float:
-    value = float(text)
-    _within(value, 0, _SECONDS_MAX)
-    if value == 0:
-        raise ValueError(text)
+    _within(value, _SECONDS_MIN, _SECONDS_MAX)
     return value
 
 
