@@ -92,7 +92,7 @@ class Cadence:
 
     @property
     def _capacity(self) -> float:
-        return self.goals.write_bytes_per_day * BUCKET_S / DAY_S
+        return self._rate * BUCKET_S
 
     @property
     def pace(self) -> int:
@@ -151,8 +151,7 @@ class Cadence:
                 self._estimate >= self._threshold
                 and tail_s >= TAIL_LEAST * goals.recovery_s
             )
-            # The very sum that `patience` waits for: a rounded difference would differ.
-            or (goals.interval_s > 0 and now >= self._since + goals.interval_s)
+            or now >= self._timer
             or tail >= self._events_max
             or logged - last_logged >= self._bytes_max
         )
@@ -161,30 +160,37 @@ class Cadence:
 
     def patience(self, now: float) -> float:
         """Seconds until time alone may make a save due; infinite: it never does."""
-        wait = math.inf
-        if self._since is not None and self.goals.interval_s > 0:
-            wait = max(self._since + self.goals.interval_s - now, 0.0)
         if self.held_back:
-            lacking = min(self._last_bytes, self._capacity) - self._tokens
-            rate = self.goals.write_bytes_per_day / DAY_S
-            wait = max(lacking / rate, CHECK_S)
-        return wait
+            return max(self._lacking / self._rate, CHECK_S)
+        return max(self._timer - now, 0.0)
+
+    @property
+    def _timer(self) -> float:
+        """When time alone makes a save due; infinite: it never does."""
+        if self._since is None or self.goals.interval_s <= 0:
+            return math.inf
+        return self._since + self.goals.interval_s
 
     # --- the budget ---------------------------------------------------------------
 
+    @property
+    def _rate(self) -> float:
+        """Bytes a second."""
+        return self.goals.write_bytes_per_day / DAY_S
+
     def _fill(self, now: float) -> None:
-        rate = self.goals.write_bytes_per_day / DAY_S
-        self._tokens = min(
-            self._capacity, self._tokens + max(now - self._filled, 0.0) * rate
-        )
+        gained = max(now - self._filled, 0.0) * self._rate
+        self._tokens = min(self._capacity, self._tokens + gained)
         self._filled = now
 
     @property
+    def _lacking(self) -> float:
+        """Bytes: the next save will write about as much as the last one did."""
+        return min(self._last_bytes, self._capacity) - self._tokens
+
+    @property
     def _affordable(self) -> bool:
-        """The next save will write about as much as the last one did."""
-        if not self.goals.write_bytes_per_day:
-            return True
-        return self._tokens >= min(self._last_bytes, self._capacity)
+        return not self.goals.write_bytes_per_day or self._lacking <= 0
 
     def _written_today(self) -> int:
         """By this king, since midnight, UTC."""
