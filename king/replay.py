@@ -584,7 +584,7 @@ def not_saved() -> TreadleError:
     return TreadleError(
         "snapshot-failed",
         "the serf could not save a snapshot; the older ones are whole",
-        "is there room on the disk?",
+        "is there room on the disk? the ship's own lines say more",
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import trio
 
-from king.care.ground import Ground, Progress
+from king.care.ground import Ground, Progress, log_of
 from king.disk import explain_disk
 from king.epochs import check_start
 from king.errors import TreadleError
@@ -36,7 +36,7 @@ async def chop(
         raise TreadleError(
             "usage", f"chop keeps {KEEP_MIN} epochs at least, not {keep}"
         )
-    log = await ground.in_log(_itself)
+    log = await log_of(ground)
     doomed = _doomed(log.epochs, keep, arguments["through"])
     removed = await _sweep(ground)
     if doomed:
@@ -47,10 +47,6 @@ async def chop(
         await ground.in_log(partial(_take, epoch=epoch))
         removed += await _sweep(ground)
     return {"removed": removed, "epochs": [epoch.path.name for epoch in log.epochs]}
-
-
-def _itself(log: Log) -> Log:
-    return log
 
 
 def _doomed(

@@ -21,7 +21,7 @@ from typing import Any
 
 import trio
 
-from king.care.ground import Ground, Progress
+from king.care.ground import Ground, Progress, log_of
 from king.check import image_info
 from king.config import RUNTIME
 from king.disk import explain_disk, rename_new, sync_directory, write_durably
@@ -52,7 +52,7 @@ async def export(
     """
     target = Path(arguments["file"])
     check_new(target)
-    log = await ground.in_log(_itself)
+    log = await log_of(ground)
     if arguments["log"] and arguments["saved"]:
         raise TreadleError("usage", "--saved is a state, --log the events")
     if arguments["log"]:
@@ -68,10 +68,6 @@ async def export(
     if arguments["first"] is not None or arguments["last"] is not None:
         raise TreadleError("usage", "--first and --last go with --log")
     return await _export_rock(ground, log, target, arguments["saved"], progress)
-
-
-def _itself(log: Log) -> Log:
-    return log
 
 
 async def _saved(ground: Ground) -> int:

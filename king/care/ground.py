@@ -18,9 +18,9 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from king.log.epoch import Log
-from king.pier import Layout
+from king.pier import Layout, Pier
 
-__all__ = ["Ground", "Operation", "Progress"]
+__all__ = ["Ground", "Operation", "PierGround", "Progress", "log_of"]
 
 T = TypeVar("T")
 
@@ -93,6 +93,30 @@ class Ground(Protocol):
     def note(self, text: str) -> None:
         """Tell people, at the ship's terminal or on stderr."""
         ...
+
+
+class PierGround:
+    """Of a `Ground`, what its pier knows."""
+
+    def __init__(self, pier: Pier) -> None:
+        self._pier = pier
+
+    @property
+    def layout(self) -> Layout:
+        return self._pier.layout
+
+    @property
+    def ship(self) -> bytes:
+        return self._pier.ship
+
+    @property
+    def identity(self) -> bytes:
+        return self._pier.identity
+
+
+async def log_of(ground: Ground) -> Log:
+    """The log, at a moment when all that was computed is in it."""
+    return await ground.in_log(lambda log: log)
 
 
 Operation = Callable[

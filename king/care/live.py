@@ -27,14 +27,15 @@ from typing import Any, TypeVar
 
 import trio
 
-from king.care.ground import Progress
+from king.care.ground import PierGround, Progress
 from king.care.verbs import read_arguments
 from king.disk import explain_disk
 from king.errors import LogFailed, TreadleError
 from king.groups import causes
 from king.log.epoch import Log
 from king.log_thread import LogThread
-from king.pier import Layout, Pier
+from king.pier import Pier
+from king.replay import not_saved
 from king.spine import Spine
 from proto.message import Plea, Saved
 
@@ -52,7 +53,7 @@ ROOT = 0
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
-class LiveGround:
+class LiveGround(PierGround):
     """A `ground.Ground`, of a ship whose spine runs."""
 
     live = True
@@ -67,24 +68,12 @@ class LiveGround:
         saved: Callable[[Saved], None],
         tell: Callable[[str], None],
     ) -> None:
-        self._pier = pier
+        super().__init__(pier)
         self._spine = spine
         self._thread = thread
         self._snapshot_event = snapshot_event
         self._saved = saved
         self._tell = tell
-
-    @property
-    def layout(self) -> Layout:
-        return self._pier.layout
-
-    @property
-    def ship(self) -> bytes:
-        return self._pier.ship
-
-    @property
-    def identity(self) -> bytes:
-        return self._pier.identity
 
     async def save(self) -> int:
         """See Ground."""
@@ -137,11 +126,7 @@ class LiveGround:
 
     def _take(self, plea: Plea) -> int:
         if not isinstance(plea, Saved):
-            raise TreadleError(
-                "snapshot-failed",
-                "the serf could not save a snapshot; the older ones are whole",
-                "is there room on the disk? the ship's own lines say more",
-            )
+            raise not_saved()
         self._saved(plea)
         return plea.event
 

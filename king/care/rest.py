@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import trio
 
-from king.care.ground import Progress
+from king.care.ground import PierGround, Progress
 from king.care.verbs import Verb
 from king.check import inspect_image
 from king.errors import TreadleError
@@ -25,7 +25,7 @@ from king.lab.recorder import asked_for
 from king.log.epoch import Log
 from king.log_thread import LogThread
 from king.lord import Lord
-from king.pier import Layout, Pier, open_pier
+from king.pier import Pier, open_pier
 from king.replay import Progress as Replaying
 from king.replay import not_saved, play_through, save_again
 
@@ -34,7 +34,7 @@ __all__ = ["RestGround", "cancel_on_signal", "carry_out"]
 T = TypeVar("T")
 
 
-class RestGround:
+class RestGround(PierGround):
     """A `ground.Ground`, of a pier whose locks we hold."""
 
     live = False
@@ -42,21 +42,9 @@ class RestGround:
     def __init__(
         self, pier: Pier, thread: LogThread, progress: Callable[[Progress], None]
     ) -> None:
-        self._pier = pier
+        super().__init__(pier)
         self._thread = thread
         self._progress = progress
-
-    @property
-    def layout(self) -> Layout:
-        return self._pier.layout
-
-    @property
-    def ship(self) -> bytes:
-        return self._pier.ship
-
-    @property
-    def identity(self) -> bytes:
-        return self._pier.identity
 
     async def save(self) -> int:
         """See Ground. A serf replays what the image has not, or has lost."""

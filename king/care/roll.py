@@ -14,7 +14,7 @@ from typing import Any
 
 import trio
 
-from king.care.ground import Ground, Progress
+from king.care.ground import Ground, Progress, log_of
 from king.config import RUNTIME
 from king.epochs import check_room, keep_start
 from king.log.epoch import Log
@@ -31,7 +31,7 @@ async def roll(
     :raises TreadleError: disk-full, disk-error, snapshot-failed, image-*
     """
     progress(Progress(0, 0, "bytes", "looking"))
-    log = await ground.in_log(_itself)
+    log = await log_of(ground)
     rolled = False
     async with ground.hold_saves():
         if log.last > log.epochs[-1].start and not arguments["finish"]:
@@ -58,7 +58,3 @@ async def roll(
         "event": epoch.start,
         "start": asdict(start) if start is not None else None,
     }
-
-
-def _itself(log: Log) -> Log:
-    return log
