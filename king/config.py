@@ -45,16 +45,11 @@ def runtime_version() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds on one event, one batch and the whole ship."""
+    """Bounds on one event and the whole ship."""
 
     event_deadline_ms: int = 600_000
     """Live events; a %crud gets a fresh one. Replay has none: what is logged
     has once succeeded."""
-
-    batch_rows_max: int = 1024
-    """Rows in one commit, and in one Play."""
-
-    batch_bytes_max: int = 16 << 20
 
     disk_low_water_bytes: int = 64 << 20
     """With less free than this, new events are refused; reading goes on."""
@@ -129,7 +124,6 @@ class ReplayOptions:
     until: int | None = None
     """Last event to replay; None: the end of the log."""
     json: bool = False
-    limits: Limits = field(default_factory=Limits)
     serf_options: tuple[str, ...] = ()
     record: Path | None = None
 
@@ -143,4 +137,3 @@ class BootOptions:
     pill: Path | None = None
     """None: the embedded pill."""
     kelvins: tuple[tuple[str, int], ...] = KELVINS
-    limits: Limits = field(default_factory=Limits)
