@@ -11,16 +11,17 @@ import json
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
 from king.errors import TreadleError
+from king.log.rehearsal import check_lived
 
 __all__ = ["in_child"]
 
 _INTERRUPTED = 130
-_DEADLY = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE)
 
 
 def in_child(pier: Path, work: Callable[[], int]) -> int:
@@ -47,14 +48,7 @@ def in_child(pier: Path, work: Callable[[], int]) -> int:
         fault = json.loads(told)
         raise TreadleError(fault["error"], fault["message"], fault["hint"])
     code = os.waitstatus_to_exitcode(status)
-    if -code in _DEADLY:
-        name = signal.Signals(-code).name
-        raise TreadleError(
-            "log-bad",
-            f"the log of {pier} is damaged: LMDB dies of reading it ({name})",
-            "`treadle check` says how far it can be read; restore the pier from a "
-            "copy; nothing was changed",
-        )
+    check_lived(pier, code)
     return code
 
 
@@ -68,5 +62,7 @@ def _work(work: Callable[[], int], say: int) -> NoReturn:
         code = _INTERRUPTED
     except BrokenPipeError:
         code = 0  # whoever read our output has seen enough
+    except Exception:
+        traceback.print_exc()  # a bug of ours: a fork that leaves so says nothing
     finally:
         os._exit(code)

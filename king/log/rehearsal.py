@@ -34,7 +34,7 @@ from typing import NoReturn
 from king.errors import TreadleError
 from king.modules import module_command
 
-__all__ = ["NEWEST_ROWS", "check_readable", "rehearse"]
+__all__ = ["NEWEST_ROWS", "check_lived", "check_readable", "rehearse"]
 
 NEWEST_ROWS = 1024
 """What a start reads of the rows."""
@@ -62,7 +62,7 @@ def rehearse(
     if not pid:
         _die_quietly(work)
     _, status = os.waitpid(pid, 0)
-    _check(log_dir, os.waitstatus_to_exitcode(status))
+    check_lived(log_dir, os.waitstatus_to_exitcode(status))
 
 
 def check_readable(log_dir: Path, first: int) -> None:
@@ -83,17 +83,21 @@ def _in_process(log_dir: Path, what: str) -> None:
             capture_output=True,
             check=False,
         )
-        _check(log_dir, done.returncode)
+        check_lived(log_dir, done.returncode)
 
 
-def _check(log_dir: Path, code: int) -> None:
+def check_lived(log: Path, code: int) -> None:
+    """Of a child that read this log, and ended with `code`.
+
+    :raises TreadleError: log-bad: it died of it.
+    """
     if -code in _DEADLY:
         name = signal.Signals(-code).name
         # Of a mapped file, what a disk fails to read is a SIGBUS.
         disk = "look at the disk (dmesg); " * (name == "SIGBUS")
         raise TreadleError(
             "log-bad",
-            f"the log in {log_dir} is damaged: LMDB dies of reading it ({name})",
+            f"the log in {log} is damaged: LMDB dies of reading it ({name})",
             f"{disk}restore the pier from a copy; `treadle check` says how far this "
             "one can be read; nothing was changed",
         )

@@ -12,6 +12,7 @@ import hashlib
 import os
 import struct
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ from king.log.rehearsal import NEWEST_ROWS, check_readable
 from king.log.store import Meta
 from proto.message import Jam, Row
 
+ROOT = Path(__file__).resolve().parents[4]
 PAGE = 4096
 LEAF = 0x02
 META = Meta(who=0, fake=True, life=1)
@@ -125,3 +127,15 @@ def test_where_no_child_is_to_be_had_a_good_log_is_opened_all_the_same(
         with beside(), contextlib.closing(open_log(tmp_path / "log")) as log:
             assert log.last == 100
     check_readable(tmp_path / "log", 1)
+
+
+def test_a_bug_in_a_child_that_reads_is_told(tmp_path: Path) -> None:
+    program = "from king.log_child import in_child; print(in_child({}, lambda: 1 // 0))"
+    done = subprocess.run(
+        [sys.executable, "-c", program.format(f"{str(tmp_path)!r}")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert "ZeroDivisionError" in done.stderr
+    assert done.stdout == "1\n"
