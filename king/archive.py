@@ -23,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from king.disk import explain_disk, free_bytes, sync_directory
+from king.disk import explain_disk, free_bytes, sync_directory, sync_file
 from king.errors import TreadleError
 from king.log.epoch import KEEP_MIN, Epoch, find_epochs
 from king.log.start import read_start
@@ -217,11 +217,6 @@ def _copy_to(
     return target
 
 
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
 def _digest_of(path: Path) -> bytes:
     """Of what the disk has: not of what the cache remembers, if that can be."""
     with path.open("rb") as file:
@@ -233,7 +228,7 @@ def _compare(source: Path, target: Path, advance: Callable[[int, str], None]) ->
     done = 0
     same = [f.name for f in _files_of(source)] == [f.name for f in _files_of(target)]
     for file in _files_of(source) if same else ():
-        _sync(target / file.name)
+        sync_file(target / file.name)
         same = same and _digest_of(file) == _digest_of(target / file.name)
         done += 2 * file.stat().st_size
         advance(done, f"comparing {source.name}")

@@ -29,7 +29,7 @@ from pathlib import Path
 
 import lmdb
 
-from king.disk import explain_disk, sync_directory
+from king.disk import explain_disk, sync_directory, sync_file
 from king.errors import TreadleError
 from king.log.epoch import find_epochs
 from king.log.store import LmdbStore
@@ -174,8 +174,7 @@ class _Copy:
             self.tell(copied.stat().st_size if copied.exists() else 0)
         if fault:
             raise fault[0]
-        with copied.open("rb") as file:
-            os.fsync(file.fileno())
+        sync_file(copied)
         self.done += copied.stat().st_size
 
 

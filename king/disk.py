@@ -23,6 +23,7 @@ __all__ = [
     "publish",
     "rename_new",
     "sync_directory",
+    "sync_file",
     "write_durably",
 ]
 
@@ -31,7 +32,16 @@ _NEARLY_FULL_BYTES = 256 << 10
 
 def sync_directory(path: Path) -> None:
     """Make the names in a directory durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    _sync(path, os.O_DIRECTORY)
+
+
+def sync_file(path: Path) -> None:
+    """Make what is in a file durable."""
+    _sync(path, 0)
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags)
     try:
         os.fsync(descriptor)
     finally:

@@ -22,7 +22,7 @@ import trio
 
 from king.check import inspect_image
 from king.config import RUNTIME, RollLimits
-from king.disk import explain_disk, free_bytes, sync_directory
+from king.disk import explain_disk, free_bytes, sync_directory, sync_file
 from king.errors import TreadleError
 from king.foreign import take_from_vere
 from king.image_copy import CopyStep, copy_image
@@ -134,7 +134,7 @@ def _record(epoch: Epoch, made: dict[str, Any]) -> Start:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         chain = read_chain(epoch.chain_path)
         if chain is not None:
-            _sync(epoch.chain_path)  # its head is the last word on chopped epochs
+            sync_file(epoch.chain_path)  # its head is the last word on chopped epochs
         start = Start(
             start=epoch.start,
             event=made["event"],
@@ -151,14 +151,6 @@ def _record(epoch: Epoch, made: dict[str, Any]) -> Start:
     except OSError as error:
         raise explain_disk(error, epoch.path, "keeping a state") from error
     return start
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 # --- the way back ---------------------------------------------------------------

@@ -33,7 +33,7 @@ from typing import Any, Protocol, TypeVar
 
 import lmdb
 
-from king.disk import explain_disk
+from king.disk import explain_disk, sync_file
 from king.errors import LogFailed, TreadleError
 from king.log.rehearsal import NEWEST_ROWS
 from proto.message import Jam, Row
@@ -380,22 +380,16 @@ def _take_lock_room(path: Path) -> None:
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
-        with _opened(path / "lock.mdb", flags) as descriptor:
+        descriptor = os.open(path / "lock.mdb", flags, 0o664)
+        try:
             if os.fstat(descriptor).st_blocks * 512 < _LOCK_BYTES:
                 os.posix_fallocate(descriptor, 0, _LOCK_BYTES)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise explain_disk(error, path, "opening the log") from error
         # Whatever else is wrong, LMDB will say.
-
-
-@contextmanager
-def _opened(path: Path, flags: int) -> Iterator[int]:
-    descriptor = os.open(path, flags, 0o664)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def _open_environment(
@@ -730,7 +724,7 @@ class LmdbStore:
             self._check()
             try:
                 if self.read_only:
-                    self._sync_file()
+                    sync_file(self.path / "data.mdb")
                     return
                 with self._env.begin(write=True, db=self._meta_database) as txn:
                     for key, value in encode_meta(self.meta).items():
@@ -790,10 +784,6 @@ class LmdbStore:
         :raises OSError, lmdb.Error: as it may be
         """
         self._env.copy(str(folder))
-
-    def _sync_file(self) -> None:
-        with _opened(self.path / "data.mdb", os.O_RDONLY | os.O_CLOEXEC) as descriptor:
-            os.fsync(descriptor)
 
     def size_bytes(self) -> int:
         return (self.path / "data.mdb").stat().st_size
