@@ -55,13 +55,13 @@ def _within(value: float, least: float, end: float) -> None:
 
 
 def _number(
-    kind: Callable[[str], N], what: str, least: float, end: float
+    read: Callable[[str], N], what: str, least: float, end: float
 ) -> Callable[[str], N]:
     """From `least` on, below `end`."""
 
     @_or_else(what)
     def value(text: str) -> N:
-        number = kind(text)
+        number = read(text)
         _within(number, least, end)
         return number
 
