@@ -117,9 +117,9 @@ class _Servers:
             for number, loopback in zip(numbers, (False, True), strict=False)
         )
         self.ports(ports)
-        for port in ports:
+        for port, listener in zip(ports, self.listeners, strict=True):
             what = "loopback" if port.loopback else "web interface"
-            shared.log(f"http: {what} live on http://localhost:{port.number}")
+            shared.log(f"http: {what} live on {_address(listener)}")
         wire = ("e", "http-server", shared.instance.knot)
         live = ovum(wire, "live", noun(numbers[0], None))
         await shared.inject.submit(live, DONE_NOTHING)
@@ -161,6 +161,14 @@ class _Servers:
             self.shared.log(f"http: {group.exceptions[0]!r}; cut off", priority=2)
         finally:
             self.room.release()
+
+
+def _address(listener: trio.SocketListener) -> str:
+    """For people: where a browser on this machine finds it."""
+    host, number = listener.socket.getsockname()[:2]
+    if host in ("0.0.0.0", "::", "127.0.0.1", "::1"):
+        host = "localhost"
+    return f"http://[{host}]:{number}" if ":" in host else f"http://{host}:{number}"
 
 
 async def http(

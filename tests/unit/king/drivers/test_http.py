@@ -29,10 +29,11 @@ class Rig:
         self.busy = False
         self.streams = []
         self.slog = None
+        self.host = "127.0.0.1"
 
     async def listen(self, *, loopback):
         sock = trio.socket.socket()
-        await sock.bind(("127.0.0.1", 0))
+        await sock.bind((self.host, 0))
         sock.listen(1000)
         return trio.SocketListener(sock)
 
@@ -338,6 +339,15 @@ async def test_http_born_live_and_ports(rig, nursery, world):
 
 
 # --- requests and answers -----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"), [("127.0.0.1", "localhost"), ("127.0.0.2", "127.0.0.2")]
+)
+async def test_http_says_where_it_is(rig, nursery, world, host, shown):
+    rig.host = host
+    await rig.go(nursery)
+    assert f"http: web interface live on http://{shown}:{rig.port()}" in world.lines
 
 
 async def test_http_large_bodies_both_ways(live):
