@@ -85,6 +85,8 @@ class Recovery:
     def lines(self) -> list[str]:
         """For people: what they need, no more."""
         found = f"found {self.log_last:,} events in the log"
+        if self.log_first > 1:
+            found = f"found events {self.log_first:,} to {self.log_last:,} in the log"
         if self.snapshot_event:
             found += f", a snapshot of event {self.snapshot_event:,}"
         else:

@@ -89,6 +89,8 @@ def report(**fields: object) -> Recovery:
 def test_a_clean_start_says_one_line() -> None:
     lines = report(released=100, clean=True, snapshot_event=100).lines()
     assert lines == ["found 100 events in the log, a snapshot of event 100"]
+    lines = report(log_first=41, released=100, clean=True, snapshot_event=100).lines()
+    assert lines == ["found events 41 to 100 in the log, a snapshot of event 100"]
 
 
 def test_the_report_names_effects_that_may_not_have_left() -> None:
