@@ -1050,9 +1050,8 @@ def _add_reference(commands: _Commands) -> None:
 
 
 def _add_lab(commands: _Commands, chosen: str) -> None:
-    command = commands.parts.add_parser(
-        "lab", help="crash a ship in every way, and see whether it recovers"
-    )
+    text = "crash a ship in every way, and see whether it recovers"
+    command = commands.parts.add_parser("lab", help=text, description=text)
     command.set_defaults(function=_lab)
     if chosen == "lab":
         from king.lab.command import add_commands as add_lab_commands
@@ -1076,6 +1075,11 @@ def _add_log(commands: _Commands, chosen: str) -> None:
         "log", help=text, description=f"{text} (treadle log PIER WHAT does it, too)."
     )
     parts = command.add_subparsers(dest="subcommand", required=True, metavar="WHAT")
+    # Most words stand beside what they do; few commands pay for loading them.
+    if chosen == "log":
+        from king.log_command import add_commands
+
+        add_commands(parts)
     text = (
         "verify that every job is the one that was committed, by the log's hash "
         "chain and without computing anything (exit 1: a fault)"
@@ -1096,11 +1100,6 @@ def _add_log(commands: _Commands, chosen: str) -> None:
             metavar="N",
             help=f"the {name} event to verify",
         )
-    # The others' words stand beside what they do; few commands pay for loading them.
-    if chosen == "log":
-        from king.log_command import add_commands
-
-        add_commands(parts)
 
 
 def _in_order(words: list[str]) -> list[str]:
