@@ -326,10 +326,10 @@ int nk_serf_install(nk_serf *serf, const uint8_t *jam, uint64_t size, uint64_t e
 
 int nk_serf_confine(nk_serf *serf, const int *fds, uint32_t count, uint32_t *in_force,
                     char *message) {
-    int keep[8];
-    NK_ASSERT(count < sizeof keep / sizeof keep[0]);
+    int keep[10];
+    NK_ASSERT(count + 2 <= sizeof keep / sizeof keep[0]);
     memcpy(keep, fds, count * sizeof *fds);
-    if (serf->image != NULL) keep[count++] = nk_image_fd(serf->image);
+    if (serf->image != NULL) count += nk_image_fds(serf->image, keep + count);
     say(message, "");
     return (int)nk_confine(keep, count, in_force, message);
 }

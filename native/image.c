@@ -79,6 +79,7 @@ nk_status nk_image_attach(int fd, bool read_only, struct nk_image **out,
     *out = NULL;
     image->read_only = read_only;
     image->fd = fd;
+    image->direct = -1;
     atomic_init(&image->verify, NK_VERIFY_GOOD);
     atomic_init(&image->stop, false);
     if (fstat(fd, &stat) != 0) {
@@ -110,6 +111,9 @@ nk_status nk_image_open(const char *path, bool read_only, struct nk_image **out,
         return NK_IO;
     }
     nk_status status = nk_image_attach(fd, read_only, out, message);
+    /* Where the filesystem refuses it, all goes through the page cache. */
+    if (status == NK_OK && !read_only)
+        (*out)->direct = open(path, O_WRONLY | O_DIRECT | O_CLOEXEC | O_NOFOLLOW);
     if (status == NK_OK && !read_only && (*out)->slot_count == 0 &&
         !sync_folder(path)) {
         say(message, "image: cannot sync its folder: %s", strerror(errno));
@@ -120,8 +124,10 @@ nk_status nk_image_open(const char *path, bool read_only, struct nk_image **out,
     return status;
 }
 
-int nk_image_fd(const struct nk_image *image) {
-    return image->fd;
+unsigned nk_image_fds(const struct nk_image *image, int fds[2]) {
+    fds[0] = image->fd;
+    fds[1] = image->direct;
+    return image->direct < 0 ? 1 : 2;
 }
 
 static void join_verify(struct nk_image *image) {
@@ -139,6 +145,7 @@ void nk_image_close(struct nk_image *image) {
     generation_free(&image->previous);
     nk_image_pins_free(&image->pins);
     free(image->shown);
+    if (image->direct >= 0) close(image->direct);
     close(image->fd);
     free(image);
 }

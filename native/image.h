@@ -26,7 +26,7 @@
  * The superblock leads to a directory of pins, and that to a superblock of each
  * pinned generation. Both come and go with a save.
  *
- * Owns: the image file, through a descriptor opened before confinement.
+ * Owns: the image file, through descriptors opened before confinement.
  * Invariants:
  *   superblock's event <= the log (the king names the event);
  *   two good generations or more on disk after the second save;
@@ -86,8 +86,8 @@ nk_status nk_image_open(const char *path, bool read_only, struct nk_image **imag
  * still be there. The pages that home maps stay valid. */
 void nk_image_close(struct nk_image *image);
 
-/* The descriptor, for the list of those that confinement keeps. */
-int nk_image_fd(const struct nk_image *image);
+/* Its descriptors, for the list of those that confinement keeps; how many. */
+unsigned nk_image_fds(const struct nk_image *image, int fds[2]);
 
 /* Find the newest good generation with event <= [event_max] and load it
  * into [home] (which is empty). NK_OK with info->good == 0: nothing usable,

@@ -135,6 +135,7 @@ _Static_assert(NK_ROOT_COUNT == 4, "a change of roots is a change of format");
  * BATCH_PAGES: what one pwritev or pread moves, here 4 MiB.
  * PACED_PAGES: the same where a save is to go easy on the disk.
  * SCRUB_PAGES: what a scrub reads on the event thread, here 256 KiB.
+ * DIRECT_PAGES: so many neighbours or more are written past the page cache.
  * GROWTH_SLOTS: the file grows by so many at least, if the disk has them.
  * EXTENT_SLOTS_MIN: shorter free extents are used only once the file is more
  * than twice as large as what it holds: better some room than a scattered
@@ -144,6 +145,7 @@ _Static_assert(NK_ROOT_COUNT == 4, "a change of roots is a change of format");
 #define RUNS_GOAL 4096u
 #define BATCH_PAGES 256u
 #define PACED_PAGES 64u
+#define DIRECT_PAGES 16u
 #define SCRUB_PAGES 16u
 #define GROWTH_SLOTS 256u
 #define EXTENT_SLOTS_MIN 16u
@@ -152,6 +154,7 @@ _Static_assert(NK_ROOT_COUNT == 4, "a change of roots is a change of format");
 #define RUNS_GOAL 4u
 #define BATCH_PAGES 3u
 #define PACED_PAGES 2u
+#define DIRECT_PAGES 3u
 #define SCRUB_PAGES 2u
 #define GROWTH_SLOTS 4u
 #define EXTENT_SLOTS_MIN 2u
@@ -201,6 +204,7 @@ enum ring_state { RING_EMPTY, RING_BAD, RING_GOOD };
 
 struct nk_image {
     int fd;
+    int direct; /* the same file, past the page cache; -1: it cannot be */
     bool read_only;
     bool poisoned;     /* a sync failed: what is on disk is not known */
     bool blank;        /* no superblock holds anything that matters */

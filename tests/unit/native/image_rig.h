@@ -59,6 +59,7 @@ static int fail_write_in = -1, fail_sync_in = -1, fail_grow_in = -1, fail_errno;
 static int fail_slot_in = -1;
 static int flip_in = -1; /* this write reports success, and wrote something else */
 static bool slow;
+static unsigned direct_writes, direct_refused; /* past the page cache */
 
 static inline void record(uint64_t offset, const void *bytes, uint64_t size,
                           bool sync) {
@@ -101,6 +102,15 @@ ssize_t pwrite(int fd, const void *bytes, size_t size, off_t offset) {
         return -1;
     }
     if (below(8) == 0 && size > 1) size = 1 + below(size - 1);
+    if ((fcntl(fd, F_GETFL) & O_DIRECT) != 0) {
+        direct_writes++;
+        if (size > 4096 && below(2) == 0) size -= size % 4096;
+        if (size % 4096 != 0) { /* as the system has it */
+            direct_refused++;
+            errno = EINVAL;
+            return -1;
+        }
+    }
     record((uint64_t)offset, bytes, size, false);
     if (fails(&flip_in)) {
         uint8_t first = (uint8_t)(*(const uint8_t *)bytes ^ 1);

@@ -408,6 +408,48 @@ static void test_pace(void) {
     ship_close(&ship);
 }
 
+/* What is written past the page cache is read through it by whoever comes next; and
+ * home, which maps slots and has frames of its own in others, keeps what it has when
+ * their neighbours, and later they, are written. */
+static void test_direct(void) {
+    struct ship ship, other;
+    struct nk_image_info info;
+    int fds[2];
+    unlink(path);
+    struct nk_image *image = open_image(false);
+    ship_open(&ship);
+    ship.home.page_count = 129;
+    for (uint64_t page = 1; page < 129; page++)
+        write_page(&ship.home, page);
+    save(image, &ship.home, 1);
+    nk_image_close(image);
+    ship_close(&ship);
+    image = open_image(false);
+    bool direct = nk_image_fds(image, fds) == 2;
+    unsigned before = direct_writes - direct_refused;
+    ship_open(&ship);
+    CHECK(nk_image_load(image, &ship.home, 1000, true, &info) == NK_OK && info.good);
+    for (uint64_t event = 2; event < 12; event++) {
+        for (uint64_t page = 1; page < 129; page++) {
+            if ((page / 32 + event) % 2) write_page(&ship.home, page);
+        }
+        struct copy copy = copy_make(&ship.home, event);
+        save(image, &ship.home, event);
+        CHECK(copy_equal(&copy, &ship.home));
+        struct nk_image *reader = open_image(true);
+        ship_open(&other);
+        CHECK(nk_image_load(reader, &other.home, 1000, true, &info) == NK_OK);
+        CHECK(info.good && info.event == event && info.fell_back == 0);
+        CHECK(copy_equal(&copy, &other.home));
+        nk_image_close(reader);
+        ship_close(&other);
+        copy_free(&copy);
+    }
+    CHECK(!direct || direct_writes - direct_refused > before);
+    nk_image_close(image);
+    ship_close(&ship);
+}
+
 /* Saves beside a home that goes on changing: what is on disk is home as it
  * was when the save began; and what a failed one has not saved, the next will. */
 static void test_beside(void) {
@@ -733,6 +775,7 @@ int main(void) {
         test_failures();
         test_crashes();
         test_pace();
+        test_direct();
         test_no_nouns();
         test_scrub();
         test_scrub_finds();
