@@ -72,21 +72,13 @@ def read(path: Path) -> Mutant:
 
 
 def copy_tree(to: Path) -> None:
-    """What git knows of, as it is now, and what was built from it."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-    ).stdout
-    names = [name.decode() for name in listed.split(b"\0") if name]
-    built = [*ROOT.glob("serf/_native*.so"), *ROOT.glob("proto/_codec*.so")]
-    built += ROOT.glob("king/lab/_witness*.so")
-    names += [str(path.relative_to(ROOT)) for path in built]
-    for name in names:
-        if (ROOT / name).is_file():
-            (to / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, to / name)
+    """This tree as it is now, with what was built from it."""
+    for path in ROOT.iterdir():
+        if path.is_file():
+            shutil.copy2(path, to)
+    for room in ("king", "serf", "native", "proto", "tests", "scripts"):
+        ignored = shutil.ignore_patterns("__pycache__", "states")
+        shutil.copytree(ROOT / room, to / room, ignore=ignored)
 
 
 def hunt(mutant: Mutant, limit_s: float) -> Hunt:
