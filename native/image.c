@@ -694,11 +694,13 @@ nk_status nk_image_scrub(struct nk_image *image, struct nk_scrub *scrub,
                          char message[256]) {
     const struct generation *g = &image->base;
     enum nk_verify verify = nk_image_verify_status(image, message);
-    uint64_t end = g->page_count, page, count = 0;
+    uint64_t page, count = 0;
     nk_status status = NK_OK;
     *scrub = (struct nk_scrub){0, 0, 0, image->scrub_passes};
     if (verify == NK_VERIFY_BAD) return NK_BAD;
-    if (verify != NK_VERIFY_GOOD || image->save != NULL || end == 0) return NK_OK;
+    if (verify != NK_VERIFY_GOOD || image->save != NULL) return NK_OK;
+    uint64_t end = g->page_count; /* during a save it is not ours */
+    if (end == 0) return NK_OK;
     uint64_t begin = image->scrub_page < end ? image->scrub_page : 0;
     for (page = begin; page < end && g->slots[page] == 0;)
         page++;

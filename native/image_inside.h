@@ -188,7 +188,8 @@ struct pin {
     struct bits used;
 };
 
-/* `listed` is the event thread's, all else the saving thread's while it saves. */
+/* The last three are the event thread's, all else the saving thread's while it
+ * saves. */
 struct pins {
     struct ref directory; /* of base's superblock; slot 0: there is none */
     struct ref before;    /* of the superblock before it: to be spared as well */
@@ -198,6 +199,7 @@ struct pins {
     char pin[NK_PIN_NAME_SIZE], unpin[NK_PIN_NAME_SIZE]; /* asked of the next save */
     struct nk_pin listed[NK_PINS_MAX];
     unsigned listed_count;
+    bool known; /* `listed` is what base has */
 };
 
 enum ring_state { RING_EMPTY, RING_BAD, RING_GOOD };

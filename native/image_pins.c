@@ -59,6 +59,7 @@ void nk_image_pins_load(struct nk_image *image, const struct super *super,
     struct pins *pins = &image->pins;
     struct pin_directory directory;
     nk_image_pins_free(pins);
+    pins->known = true;
     if (nk_image_pins_read(image, super, &directory, message) != NK_OK) return;
     pins->directory = super->pins;
     for (unsigned i = 0; i < directory.head.index; i++)
@@ -68,6 +69,7 @@ void nk_image_pins_load(struct nk_image *image, const struct super *super,
 
 void nk_image_pins_list(struct nk_image *image) {
     struct pins *pins = &image->pins;
+    pins->known = image->base.number != 0;
     pins->listed_count = 0;
     for (unsigned i = 0; i < pins->count; i++) {
         const struct pin *pin = &pins->pins[i];
@@ -81,14 +83,14 @@ void nk_image_pins_list(struct nk_image *image) {
 
 unsigned nk_image_pins(const struct nk_image *image, struct nk_pin out[NK_PINS_MAX],
                        char message[256]) {
-    unsigned order[RING_COUNT], count = nk_image_ring_order(image, order);
+    unsigned order[RING_COUNT];
     struct pin_directory directory;
     message[0] = 0;
-    if (image->base.number != 0) {
+    if (image->pins.known || image->save != NULL) {
         memcpy(out, image->pins.listed, image->pins.listed_count * sizeof *out);
         return image->pins.listed_count;
     }
-    if (count == 0) return 0;
+    if (nk_image_ring_order(image, order) == 0) return 0;
     (void)nk_image_pins_read(image, &image->supers[order[0]], &directory, message);
     for (unsigned i = 0; i < directory.head.index; i++) {
         memcpy(out[i].name, directory.pins[i].name, sizeof out[i].name);

@@ -680,14 +680,14 @@ struct nk_save {
 /* May this image be saved to, and from where home stands? */
 static nk_status may_save(struct nk_image *image, const struct nk_home *home,
                           uint64_t event, char message[256]) {
+    if (image->save != NULL) { /* and all below is its thread's */
+        say(message, "image: a save is under way");
+        return NK_BAD;
+    }
     if (image->read_only || image->poisoned) {
         say(message, image->read_only ? "image: opened for reading only"
                                       : "image: an earlier sync failed");
         return NK_IO;
-    }
-    if (image->save != NULL) {
-        say(message, "image: a save is under way");
-        return NK_BAD;
     }
     if (image->base.number == 0 && !image->blank) {
         say(message, "image: holds something that was not loaded; reset it first");

@@ -80,7 +80,7 @@ def test_the_serf_of_a_killed_king_leaves(pier: Path) -> None:
     with Ship(pier) as ship:
         serf = ship.status()["pid_serf"]
         ship.kill()
-        wait_for(lambda: not alive(serf), "the orphan leaves", 10)
+        wait_for(lambda: not alive(serf), "the orphan leaves")
     with Ship(pier) as ship:
         assert not ship.recovery["clean"]
         assert ship.recovery["effects_unsure"] is None

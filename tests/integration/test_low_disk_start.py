@@ -36,7 +36,7 @@ def test_a_start_waits_for_room_and_is_whole_then(small_disk: Path) -> None:
         assert ship.king.poll() is None
         before = len(ship.log())
         filler.unlink()
-        wait_for(lambda: "live" in ship.words, "life", 20)
+        wait_for(lambda: "live" in ship.words, "life", 60)
         ship.live = dict(ship.status())
         assert ship.http("PUT", "/kv/a", b"b")[0] == 201
         assert len(ship.log()) > before

@@ -81,10 +81,10 @@ def test_a_stop_by_the_keyboard_lends_the_terminal(ship: WholeShip) -> None:
         terminal.expect(b": live on", "start")
         terminal.king.send_signal(signal.SIGTSTP)
         stat = Path(f"/proc/{terminal.king.pid}/stat")
-        wait_for(lambda: ") T " in stat.read_text(), "a stopped king", 10)
+        wait_for(lambda: ") T " in stat.read_text(), "a stopped king", 60)
         assert not terminal.is_raw()
         terminal.king.send_signal(signal.SIGCONT)
-        wait_for(terminal.is_raw, "raw mode again", 10)
+        wait_for(terminal.is_raw, "raw mode again", 60)
         os.write(terminal.master, b"exit\r")
         assert terminal.wait_exit() == 0
         assert not terminal.is_raw()

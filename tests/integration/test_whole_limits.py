@@ -157,7 +157,7 @@ def test_a_frozen_king_keeps_what_it_acknowledged(tmp_path: Path) -> None:
         serf = ship.serf_pid()
         ship.signal(signal.SIGSTOP)
         ship.kill()
-        wait_for(lambda: not alive(serf), "the orphan leaves in mid event", 10)
+        wait_for(lambda: not alive(serf), "the orphan leaves in mid event")
         ship.wait_free()
         put_get(ship.start(), b"after")
         assert ship.stop() == 0

@@ -77,7 +77,7 @@ class Echo:
     def push(self, effects: Noun) -> None:
         assert self.ship.poke("x", ["t"], "fx", effects) == DONE
 
-    def rows(self, count: int, seconds: float = 10) -> list[Logged]:
+    def rows(self, count: int, seconds: float = 60) -> list[Logged]:
         """The next ova that are not our own; exactly so many."""
 
         def news() -> list[Logged]:

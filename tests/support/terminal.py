@@ -50,7 +50,7 @@ class Terminal:
 
     def expect(self, text: bytes, name: str) -> None:
         """Wait for this text; forget all up to its end."""
-        wait_for(lambda: text in self.read(), f"{name}: {text!r}; {self.seen!r}", 10)
+        wait_for(lambda: text in self.read(), f"{name}: {text!r}; {self.seen!r}", 60)
         self.seen = self.seen.split(text, 1)[1]
 
     def is_raw(self) -> bool:

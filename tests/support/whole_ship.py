@@ -67,7 +67,7 @@ def _environment(**more: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **more}
 
 
-def wait_for(true: Callable[[], Any], what: str, seconds: float = 30) -> Any:
+def wait_for(true: Callable[[], Any], what: str, seconds: float = 60) -> Any:
     """Poll until `true()` is; its value."""
     end = time.monotonic() + seconds * STRETCH
     while True:
@@ -321,7 +321,7 @@ class WholeShip:
             self.king.kill()
         self.wait_exit()
 
-    def wait_free(self, seconds: float = 15) -> None:
+    def wait_free(self, seconds: float = 60) -> None:
         """Until no process holds the pier."""
         wait_for(lambda: who_locks(self.layout) is None, "the pier is let go", seconds)
 

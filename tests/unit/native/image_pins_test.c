@@ -182,6 +182,34 @@ static void test_refusals(void) {
     ship_close(&ship);
 }
 
+/* Who asks during a save is told what the save before it left; and a scrub waits. */
+static void test_questions_beside_a_save(void) {
+    struct ship ship;
+    struct nk_scrub scrub;
+    struct nk_image_info info;
+    struct nk_pin pins[NK_PINS_MAX];
+    char message[256];
+    unlink(path);
+    struct nk_image *image = open_image(false);
+    ship_open(&ship);
+    for (uint64_t event = 1; event <= 6; event++) {
+        if (event != 4) mutate(&ship.home, 20);
+        if (event == 2) CHECK(nk_image_pin(image, "two", message) == NK_OK);
+        CHECK(nk_image_save_begin(image, &ship.home, &us, event, 7, -1, message) ==
+              NK_OK);
+        do {
+            CHECK(nk_image_pins(image, pins, message) == (event > 2));
+            CHECK(message[0] == 0 && (event <= 2 || pins[0].event == 2));
+            CHECK(nk_image_scrub(image, &scrub, message) == NK_OK);
+            CHECK(scrub.stepped == 0);
+        } while (nk_image_saving(image) == NK_SAVING_RUNNING);
+        CHECK(nk_image_save_end(image, &ship.home, &info) == NK_OK);
+        CHECK(nk_image_pins(image, pins, message) == (event >= 2));
+    }
+    nk_image_close(image);
+    ship_close(&ship);
+}
+
 /* The formats of the superblocks that are there, as bits. */
 static unsigned formats(void) {
     struct file file = file_read();
@@ -372,6 +400,7 @@ int main(void) {
     rig_open();
     snprintf(target, sizeof target, "%s/copy.image", folder);
     test_refusals();
+    test_questions_beside_a_save();
     test_format_and_ring();
     test_life();
     test_corruption();
