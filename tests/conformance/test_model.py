@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_model_holds_and_every_mutant_falls() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "proto.model.check", "--json"],
