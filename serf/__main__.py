@@ -3,8 +3,8 @@
     serf --read FD --write FD --image PATH --ship HEX --log HEX --event-max N
          [--interrupt FD] [--lock FD] [--verify] [--record FILE]
          [--scrub MILLISECONDS]
-    serf --early FD                      the same, its words to come over a socket
          [--home-size BYTES] [--nursery-size BYTES] [--jet-check] [--no-jets]
+    serf --early FD                      the same, its words to come over a socket
     serf noun|nock|jets|check-image|image-info|image-copy ...   see serf/tool.py
     serf hoon ...                                    see serf/hoon.py
     serf rock-out|rock-in|vere-in ...                see serf/rock.py
