@@ -221,7 +221,8 @@ def _live_status(layout: Any, holder: str, timeout_s: float) -> dict[str, Any]:
         if error.code != "not-running":
             raise
         # Locked, and no socket: it is on its way up or down, or it is Vere.
-        return {"state": "busy", "holder": holder} | dict.fromkeys(
+        note = "it answers nobody: it is starting (replaying its log?), or stopping"
+        return {"state": "busy", "holder": holder, "note": note} | dict.fromkeys(
             (
                 "event",
                 "mug",

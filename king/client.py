@@ -64,11 +64,7 @@ class Client:
         try:
             self._socket = connect_unix(str(layout.conn_socket), timeout_s)
         except (FileNotFoundError, ConnectionRefusedError) as error:
-            raise TreadleError(
-                "not-running",
-                f"no ship answers at {layout.root}",
-                f"start it: treadle run {layout.root}",
-            ) from error
+            raise _not_running(layout) from error
         except TimeoutError as error:
             raise self._timeout() from error
         except OSError as error:
@@ -166,6 +162,17 @@ class Client:
             f"the ship at {self._root} does not answer in time",
             "it may be busy with a long event; try again, or with a longer --timeout",
         )
+
+
+def _not_running(layout: Layout) -> TreadleError:
+    holder = who_locks(layout)
+    if holder is None:
+        why = f"no ship answers at {layout.root}"
+        hint = f"start it: treadle run {layout.root}"
+    else:
+        why = f"{layout.root} is in use by {holder}, which answers nobody"
+        hint = "it is starting, or stopping: its own lines say how far it is"
+    return TreadleError("not-running", why, hint)
 
 
 def _refusal(tail: Noun) -> str:

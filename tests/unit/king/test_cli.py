@@ -342,6 +342,18 @@ def test_status_of_a_ship_without_a_socket_is_busy(
     value = json.loads(capsys.readouterr().out)
     assert value["state"] == "busy"
     assert f"pid {os.getpid()}" in value["holder"]
+    assert "starting" in value["note"]
+
+
+def test_a_ship_that_does_not_answer_yet_is_not_to_be_started_again(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open_pier(root):
+        assert run("peek", root, "/x//kv/a") == 8
+    said = capsys.readouterr().err
+    assert "treadle: not-running: " in said
+    assert f"pid {os.getpid()}" in said
+    assert "treadle run" not in said
 
 
 def test_peek_asks_once_and_prints_the_value(
