@@ -273,6 +273,20 @@ def test_quick_commands_load_no_event_loop(root: Path) -> None:
         assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        (("status", "zod", "more"), "treadle status"),
+        (("log", "zod", "grep", "x", "--tail", "3"), "treadle log grep"),
+    ],
+)
+def test_words_too_many_are_told_by_the_command_that_has_them(
+    words: tuple[str, ...], command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*words) == 2
+    assert f"see: {command} --help" in capsys.readouterr().err
+
+
 # --- at rest ----------------------------------------------------------------
 
 
