@@ -226,9 +226,10 @@ static bool is_sound(const struct entry *entry, uint64_t page, uint64_t page_cou
         return true;
     }
     if (class >= nk_class_count) return false;
-    for (uint64_t box = NK_PAGE_WORDS / nk_class_words[class]; box < NK_PAGE_BOXES_MAX;
-         box++) {
-        if (entry->bitmap[box / 64] >> box % 64 & 1) return false;
+    uint32_t boxes = NK_PAGE_WORDS / nk_class_words[class];
+    uint64_t beyond = ~0ull << boxes % 64; /* of the first word, then of all */
+    for (uint32_t w = boxes / 64; w < sizeof entry->bitmap / 8; w++, beyond = ~0ull) {
+        if (entry->bitmap[w] & beyond) return false;
     }
     return true;
 }

@@ -376,6 +376,41 @@ static void test_no_nouns(void) {
     nk_image_close(image);
 }
 
+/* Is a page of this class, in which this box is allocated, loaded? */
+static bool is_loaded(uint8_t class, uint32_t box) {
+    struct ship ship;
+    struct nk_image_info info;
+    unlink(path);
+    struct nk_image *image = open_image(false);
+    ship_open(&ship);
+    ship.home.page_count = 2;
+    write_page(&ship.home, 1);
+    struct nk_page *page = &ship.home.pages[1];
+    memset(page->bitmap, 0, sizeof page->bitmap);
+    page->class_index = class;
+    page->bitmap[box / 64] = 1ull << box % 64;
+    save(image, &ship.home, 1);
+    nk_image_close(image);
+    ship_close(&ship);
+    image = open_image(true);
+    ship_open(&ship);
+    CHECK(nk_image_load(image, &ship.home, 1000, true, &info) == NK_OK);
+    nk_image_close(image);
+    ship_close(&ship);
+    return info.good;
+}
+
+/* Good checksums over a box that lies beyond its page. */
+static void test_boxes(void) {
+    for (uint8_t class = 1; class < nk_class_count; class++) {
+        uint32_t boxes = NK_PAGE_WORDS / nk_class_words[class];
+        CHECK(is_loaded(class, boxes - 1));
+        if (boxes == NK_PAGE_BOXES_MAX) continue;
+        CHECK(!is_loaded(class, boxes));
+        CHECK(!is_loaded(class, NK_PAGE_BOXES_MAX - 1));
+    }
+}
+
 static double now_s(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -777,6 +812,7 @@ int main(void) {
         test_pace();
         test_direct();
         test_no_nouns();
+        test_boxes();
         test_scrub();
         test_scrub_finds();
     }
