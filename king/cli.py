@@ -662,6 +662,9 @@ def _width() -> int:
 
 
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, **more: Any) -> None:
+        super().__init__(formatter_class=_Formatter, **more)
+
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse has it; but a word too many is told by the command that it was
         given to."""
@@ -669,9 +672,6 @@ class _Parser(argparse.ArgumentParser):
         if rest:
             self.error(f"unrecognized arguments: {' '.join(rest)}")
         return found, rest
-
-    def __init__(self, **more: Any) -> None:
-        super().__init__(formatter_class=_Formatter, **more)
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
