@@ -2010,6 +2010,16 @@ static nk_status compile(struct nk_code *c, struct nk_arena *arena, nk_noun form
     return NK_OK;
 }
 
+/* Of two equal formulas, let the one above refer to the parts of the one below:
+ * the next comparison ends where it begins. Lower is never younger. */
+static void adopt_parts(struct nk_arena *arena, nk_noun formula, nk_noun equal) {
+    if (nk_offset(formula) < nk_offset(equal)) return;
+    const struct nk_cell *below = nk_cell_at(arena, equal);
+    struct nk_cell *above = nk_cell_at(arena, formula);
+    above->head = below->head;
+    above->tail = below->tail;
+}
+
 nk_status nk_code_get(struct nk_code *code, struct nk_arena *arena, nk_noun formula,
                       struct nk_program **out) {
     if (!nk_is_cell(formula)) return NK_EXIT;
@@ -2026,6 +2036,7 @@ nk_status nk_code_get(struct nk_code *code, struct nk_arena *arena, nk_noun form
         if (program != NULL && program->mug == mug &&
             nk_equal(arena, program->formula, formula)) {
             code->shared++;
+            adopt_parts(arena, formula, program->formula);
             *out = program;
             return arena->stopped;
         }

@@ -86,6 +86,21 @@ static void test_compilation_stops(void) {
     nk_machine_discard(&machine);
 }
 
+/* Of a formula that shares the program of an equal one, all is looked at once. */
+static void test_equal_formulas_are_compared_once(void) {
+    struct nk_program *first, *other;
+    nk_noun a = long_list(LENGTH, 0), b = long_list(LENGTH, 0);
+    a = cons(6, cons(text_noun(arena, "[1 0]"), cons(text_noun(arena, "[1 7]"), a)));
+    b = cons(6, cons(text_noun(arena, "[1 0]"), cons(text_noun(arena, "[1 7]"), b)));
+    stop_after(UINT32_MAX - 1);
+    CHECK(nk_code_get(machine.code, arena, a, &first) == NK_OK);
+    CHECK(nk_code_get(machine.code, arena, b, &other) == NK_OK && other == first);
+    stop_after(0);
+    CHECK(nk_code_get(machine.code, arena, b, &other) == NK_OK && other == first);
+    CHECK(polls == 0);
+    nk_machine_discard(&machine);
+}
+
 /* An equality that was cut short decides nothing: the run is over. */
 static void test_a_stopped_equality_ends_the_run(void) {
     static const char *const formulas[] = {"[5 [0 2] 0 3]",
@@ -301,6 +316,7 @@ int main(void) {
     test_a_stop_ends_with_its_event(arena->poll);
     test_walks_stop();
     test_compilation_stops();
+    test_equal_formulas_are_compared_once();
     test_a_stopped_equality_ends_the_run();
     test_shared_formulas_compile_soon();
     test_counted_loops_stop();
