@@ -4,7 +4,7 @@ and hears ^C. Examples that are drawn are the same each time, and may take their
 import os
 import signal
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 os.environ["XDG_STATE_HOME"] = "/dev/null/none"
 
@@ -14,6 +14,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # New examples are for whoever asks for them: TREADLE_FUZZ_NEW.
 settings.register_profile(
-    "treadle", deadline=None, derandomize=not os.environ.get("TREADLE_FUZZ_NEW")
+    "treadle",
+    deadline=None,
+    derandomize=not os.environ.get("TREADLE_FUZZ_NEW"),
+    suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("treadle")

@@ -1,6 +1,6 @@
 """Jets of bits and lists against Python's integers, and against real Hoon.
 
-The older arms of these families are checked in unit/native/jets_test.c; here
+Most arms of these families are in test_jets_numbers.py and test_jets_lists.py; here
 are those of parts of lists, and aor clz ctz fil ham hew muk pow rig sew.
 """
 

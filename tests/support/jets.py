@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from weakref import WeakSet
 
 import pytest
 
@@ -18,13 +19,14 @@ from proto.jam import cue, jam
 from proto.noun import Cell, Noun, items, noun, slot
 from serf.engine import Crashed, Engine
 
-__all__ = ["CRASH", "PUNT", "Jets", "Kernel", "real_kernel"]
+__all__ = ["CRASH", "HITS", "PUNT", "Jets", "Kernel", "note_hits", "real_kernel"]
 
 FAST = noun("fast")
 PUNT = noun("declined", 0)
 CRASH = noun("crashed", 0)
 LAYERS = ("one", "two", "tri", "qua", "pen", "hex")
 FAR = ("qua/stew/fun",)  # their maker lies at 31, under [door ~]
+HITS: dict[str, set[str]] = {}  # by file: the arms that its jets stood for
 SLAM = noun(9, 2, 10, (6, 0, 6), 0, 2)  # of [gate [sample ...]]
 
 
@@ -47,6 +49,8 @@ class Jets:
         self.kelvin = kelvin
         self.engine = Engine(home_size=1 << 26, nursery_size=nursery_size)
         self._gates: dict[tuple[str, Noun], Noun] = {}
+        _living.add(self)
+        _kept.append(self)
 
     def __call__(self, path: str, sample: Noun, door: Noun = 0) -> Noun:
         """The product, CRASH or PUNT. `door`: the sample of the door above."""
@@ -92,6 +96,18 @@ class Jets:
         for path in paths:
             formula = noun(7, (self.gate(path), 0, 1), 7, (0, 3), formula)
         return _run(self.engine, Cell(gate, sample), formula)
+
+
+_living: WeakSet[Jets] = WeakSet()
+_kept: list[Jets] = []  # those of the file that runs
+
+
+def note_hits(file: str) -> None:
+    """A file of tests is done: what did its jets stand for?"""
+    hits = HITS.setdefault(file, set())
+    for jets in _living:
+        hits.update(arm.path for arm in jets.engine.arms() if arm.hits)
+    _kept.clear()
 
 
 class Kernel:
