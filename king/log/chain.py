@@ -4,8 +4,9 @@ Owns: CHAIN_FILE, beside the rows of an epoch. Vere's files stay as they are.
 Invariants: what is chained was durable before; a stretch is chained once, and
     each names the one before it, across epochs, too. An epoch is sealed, to its
     last event and durably, before the next one exists. The chain never stands
-    in the way of a commit: if it cannot be written, it ends with a fault, and
-    the next start makes up for it from the rows.
+    in the way of a commit: if it cannot be written, it ends with a fault, and is
+    made up for from the rows: by a later commit (king/log/epoch.py), or at the
+    next start.
 Limits: it tells what changed, it does not mend. Who can write the log can
     write a chain, too: keep a head elsewhere (`treadle log verify` prints it)
     to hold against that. Rows after the last anchor, at most STRETCH_ROWS or
@@ -22,11 +23,14 @@ A file is a head and anchors, little-endian; SHA-256 is the hash.
 
 The link vouches; the adler32 only tell which row of a bad stretch it is. The
 crcs tell an anchor from what a power cut made of one: the file is synced when
-it is sealed, and otherwise at the kernel's leisure.
+it is sealed, and otherwise at the kernel's leisure. A power cut leaves sectors
+of what was appended as they should be, or not there: zeros, or beyond the end.
+What is wrong otherwise was changed later, and is told as damage.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import zlib
@@ -49,6 +53,7 @@ __all__ = [
     "Checked",
     "check_rows",
     "create_chain",
+    "head_is_damaged",
     "read_chain",
 ]
 
@@ -68,6 +73,7 @@ _CRC = Struct("<I")
 _FIRST = Struct("<Q")
 _HEAD_SIZE = _HEAD.size + _CRC.size
 _FAULTS_MAX = 20
+_SECTOR = 512
 
 Read = Callable[[int], Sequence[Row]]
 """Rows from an event on, some; none beyond the last."""
@@ -88,12 +94,14 @@ class Anchor:
 
 @dataclass(frozen=True, slots=True)
 class ChainFile:
-    """What a file says, as far as it is whole: `size` bytes of it."""
+    """What a file says, as far as it is whole: `size` bytes of it. `damaged`: what
+    follows is not what a power cut leaves."""
 
     start: int
     base: bytes
     anchors: tuple[Anchor, ...]
     size: int
+    damaged: bool = False
 
     @property
     def last(self) -> int:
@@ -107,7 +115,7 @@ class ChainFile:
         """Without the anchors of events beyond `last`."""
         anchors = tuple(anchor for anchor in self.anchors if anchor.last <= last)
         size = _HEAD_SIZE + sum(_size(len(anchor.checks)) for anchor in anchors)
-        return ChainFile(self.start, self.base, anchors, size)
+        return ChainFile(self.start, self.base, anchors, size, self.damaged)
 
 
 def _size(count: int) -> int:
@@ -135,19 +143,45 @@ def read_chain(path: Path) -> ChainFile | None:
     if magic != _MAGIC:
         return None
     anchors: list[Anchor] = []
-    at, event = _HEAD_SIZE, start
-    while at + _ANCHOR.size <= len(data):
-        first, count, link = _ANCHOR.unpack_from(data, at)
-        whole = data[at : at + _size(count)]
-        if first != event + 1 or not count or len(whole) != _size(count):
-            break
-        if whole != _with_crc(whole[: -_CRC.size]):
+    at, event, damaged = _HEAD_SIZE, start, False
+    while at < len(data):
+        first = count = 0
+        if at + _ANCHOR.size <= len(data):
+            first, count, link = _ANCHOR.unpack_from(data, at)
+        fits = first == event + 1 and 0 < count <= STRETCH_ROWS
+        end = at + (_size(count) if fits else _ANCHOR.size)
+        whole = data[at:end]
+        if not fits or end > len(data) or whole != _with_crc(whole[: -_CRC.size]):
+            damaged = not _was_cut(data, at, end)
             break
         checks = array("I", whole[_ANCHOR.size : -_CRC.size])
         anchors.append(Anchor(first, event + count, link, checks))
         event += count
-        at += _size(count)
-    return ChainFile(start, base, tuple(anchors), at)
+        at = end
+    return ChainFile(start, base, tuple(anchors), at, damaged)
+
+
+def _was_cut(data: bytes, at: int, end: int) -> bool:
+    """Whether a power cut may have left at..end so, where something whole was to
+    be: the file ends before it, or a sector of it is still zeros."""
+    if end > len(data):
+        return len(data) % _SECTOR == 0
+    for start in range(at - at % _SECTOR, end, _SECTOR):
+        if not any(data[max(start, at) : min(start + _SECTOR, end)]):
+            return True
+    return False
+
+
+def head_is_damaged(path: Path) -> bool:
+    """Whether a file of which `read_chain` knows nothing was one, and was changed.
+
+    :raises OSError:
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return False
+    return bool(data) and not _was_cut(data, 0, _HEAD_SIZE)
 
 
 def create_chain(path: Path, start: int, base: bytes) -> None:
@@ -207,11 +241,14 @@ class Chain:
         """Why nothing is chained any more; "" while it is."""
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         try:
-            os.ftruncate(self._descriptor, found.size)
+            if os.fstat(self._descriptor).st_size > found.size:
+                os.ftruncate(self._descriptor, found.size)
+                os.fsync(self._descriptor)  # or a power cut may mix old with new
             os.lseek(self._descriptor, found.size, os.SEEK_SET)
         except OSError:
             os.close(self._descriptor)
             raise
+        self._size = found.size
         self._anchored = found.last
         self._stretch = _Stretch(found.link, found.last + 1)
         self.link = found.link
@@ -248,7 +285,7 @@ class Chain:
                 self._end_stretch()
 
     def _end_stretch(self) -> None:
-        if not self._stretch.count:
+        if not self._stretch.count or self.fault:
             return
         anchor = self._stretch.anchor()
         head = _ANCHOR.pack(anchor.first, len(anchor.checks), anchor.link)
@@ -258,7 +295,10 @@ class Chain:
                 data = data[os.write(self._descriptor, data) :]
         except OSError as error:
             self.fault = error.strerror or str(error)
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, self._size)  # half an anchor is none
             return
+        self._size += _size(len(anchor.checks))
         self._anchored = anchor.last
         self.link = anchor.link
         self._stretch = _Stretch(anchor.link, anchor.last + 1)

@@ -28,6 +28,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from time import monotonic
 
 import lmdb
 
@@ -39,6 +40,7 @@ from king.log.chain import (
     STRETCH_ROWS,
     Chain,
     create_chain,
+    head_is_damaged,
     read_chain,
 )
 from king.log.rehearsal import rehearse
@@ -75,6 +77,9 @@ EPOCH_VERSION = 2
 KEEP_MIN = 2
 """So many of the newest epochs are never taken: if the state of one is rotten, a
 ship recovers from the other's."""
+
+CHAIN_RETRY_S = 30.0
+"""From a fault of the chain's file to the commit that tries it again."""
 
 _NEXT = "next"
 _CHOPPED = "chopped-"
@@ -240,7 +245,9 @@ class Log:
         """
         self.notes = tuple(notes)
         self.chain_fault = ""
-        """Why no row is chained; "" while each is, or if that was not begun."""
+        """Why no row is chained for now; "" while each is, or if that was not begun."""
+        self._chain_due = 0.0
+        self._chain_anew = False
         self._parts = tuple(zip(epochs, stores, strict=True))
         self._chain: Chain | None = None
         self._prepared: Path | None = None
@@ -363,6 +370,7 @@ class Log:
         return size
 
     def close(self) -> None:
+        self._live.committed = _ignore
         self._end_chain()
         for _, store in self._parts:
             store.close()
@@ -376,6 +384,7 @@ class Log:
         record knows how it began."""
         parts = self._parts
         at = len(parts) - 1
+        self._live.committed = self._add_to_chain
         try:
             while at and read_chain(parts[at][0].chain_path) is None:
                 at -= 1
@@ -387,16 +396,22 @@ class Log:
                 if store is not self._live:
                     link = self._chain.seal()
                     self._chain.close()
-            self.chain_fault = ""
         except OSError as error:
             self._chain = None
-            self.chain_fault = str(error)
+            self._put_chain_off(str(error))
             return
-        self._live.committed = self._add_to_chain
+        self.chain_fault = ""
+        self._chain_anew = False
+        self._note_chain_fault()
 
     def _open_chain(self, epoch: Epoch, store: LmdbStore, before: bytes) -> Chain:
         found = read_chain(epoch.chain_path)
         if found is None or found.start != epoch.start:
+            if found is not None or head_is_damaged(epoch.chain_path):
+                self.notes += (
+                    f"the hash chain of {epoch.path.name} was damaged from the "
+                    "beginning: it is made again, from the rows as they now are",
+                )
             create_chain(epoch.chain_path, epoch.start, before)
             found = read_chain(epoch.chain_path)
             assert found is not None
@@ -407,26 +422,47 @@ class Log:
                 "or an older file was put in its place",
             )
             found = found.until(store.last)
+        elif found.damaged:
+            self.notes += (
+                f"the hash chain of {epoch.path.name} was damaged after event "
+                f"{found.last}: it is made again from there, from the rows as they "
+                "now are",
+            )
         elif store.last - found.last > STRETCH_ROWS:
             self.notes += (
                 f"the hash chain of {epoch.path.name} is whole up to event "
                 f"{found.last} only: it is made again from there",
             )
+        if self._chain_anew:
+            found = found.until(epoch.start)
         chain = Chain(epoch.chain_path, found)
         chain.catch_up(store.last, store.read)
         return chain
 
     def _add_to_chain(self, values: list[bytes]) -> None:
-        chain = self._chain
-        if chain is not None:
-            chain.add(values)
-            if chain.fault:
-                self.chain_fault = chain.fault
+        if self._chain is not None:
+            self._chain.add(values)
+            self._note_chain_fault()
+        elif monotonic() >= self._chain_due:
+            try:
+                self._begin_chain()  # with these, which are in the log
+            except TreadleError as error:
                 self._end_chain()
+                self._put_chain_off(error.message)
+
+    def _note_chain_fault(self) -> None:
+        chain = self._chain
+        if chain is not None and chain.fault:
+            self._end_chain()
+            self._put_chain_off(chain.fault)
+
+    def _put_chain_off(self, why: str) -> None:
+        """Until a commit that comes later: the disk may answer again by then."""
+        self.chain_fault = why
+        self._chain_due = monotonic() + CHAIN_RETRY_S
 
     def _end_chain(self) -> None:
         chain, self._chain = self._chain, None
-        self._live.committed = _ignore
         if chain is not None:
             chain.close()
 
@@ -436,7 +472,12 @@ class Log:
             self._begin_chain()
         if self._chain is None:
             raise OSError(f"the hash chain cannot be written: {self.chain_fault}")
-        return self._chain.seal()
+        try:
+            return self._chain.seal()
+        except OSError:
+            # After a failed sync, what can be read may never reach the disk.
+            self._chain_anew = True
+            raise
 
     # --- epochs come and go ---------------------------------------------------
 
@@ -472,6 +513,7 @@ class Log:
             store = LmdbStore(path, start=last, map_size=live.map_size)
         except (OSError, TreadleError) as error:
             raise live.fail(error, "rolling") from error
+        live.committed = _ignore
         self._end_chain()
         self._parts += ((epoch, store),)
         self._begin_chain()

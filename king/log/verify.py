@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from king.errors import TreadleError
-from king.log.chain import check_rows, read_chain
+from king.log.chain import check_rows, head_is_damaged, read_chain
 from king.log.epoch import Epoch, Log, open_epoch, open_log
 from king.log.start import read_start
 from king.log.store import LmdbStore
@@ -101,9 +101,13 @@ def verify_epoch(
         facts["faults"].append(f"its chain cannot be read: {error.strerror}")
         return facts
     if found is None:
-        if epoch.chain_path.exists():
+        if head_is_damaged(epoch.chain_path):
             facts["faults"].append("its chain is damaged from the beginning")
         return facts
+    if found.damaged and not growing:
+        facts["faults"].append(
+            f"its chain is damaged after event {found.last}, at byte {found.size}"
+        )
     if growing:
         found = found.until(store.last)
     facts.update(

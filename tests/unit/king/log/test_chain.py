@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import lmdb
 import pytest
 
-from king.errors import LogFailed
+from king.errors import LogFailed, TreadleError
 from king.log import chain
 from king.log import epoch as epochs
 from king.log.chain import (
@@ -19,11 +20,13 @@ from king.log.chain import (
     Checked,
     check_rows,
     create_chain,
+    head_is_damaged,
     read_chain,
 )
 from king.log.epoch import Log, create_log, open_log
 from king.log.start import Start, image_of, write_start
 from king.log.store import LmdbStore, MemoryLog, Meta
+from king.log.verify import verify_log
 from proto.message import Jam, Row
 from tests.support.golden import unpack
 
@@ -168,6 +171,20 @@ def test_a_flipped_bit_of_the_file_is_no_anchor(tmp_path: Path) -> None:
         found = read_chain(path)
         assert found is None or found.anchors == whole.anchors[: len(found.anchors)]
         assert found is None or len(found.anchors) < len(whole.anchors)
+        # No power cut leaves it so.
+        assert found.damaged if found is not None else head_is_damaged(path)
+
+
+def test_what_a_power_cut_leaves_is_no_damage(tmp_path: Path) -> None:
+    """Sectors of what was appended are there, or zeros, or beyond the end."""
+    path = tmp_path / "chain"
+    chained(path, 200)
+    data = path.read_bytes()
+    for size in range(0, len(data), 512):
+        for tail in (b"", bytes(512), bytes(512) + data[size + 512 :]):
+            path.write_bytes(data[:size] + tail)
+            found = read_chain(path)
+            assert not (found.damaged if found is not None else head_is_damaged(path))
 
 
 # --- of a log ----------------------------------------------------------------
@@ -244,9 +261,29 @@ def test_a_chain_that_lost_much_is_told(tmp_path: Path) -> None:
     path.write_bytes(data)
     log = open_log(tmp_path / "log", map_size=MAP_SIZE)
     log.settle()
-    assert "made again" in log.notes[0]
+    assert "was damaged after event 10: it is made again" in log.notes[0]
     log.close()
     assert found_in(path) == before
+
+
+@pytest.mark.parametrize("at", [9, 60, 200, -3])
+def test_a_changed_chain_is_told_as_damage(tmp_path: Path, at: int) -> None:
+    """And not as one that is not anchored yet, however little of it is gone."""
+    log = new_log(tmp_path / "log", 25)
+    log.close()
+    path = log.epochs[0].chain_path
+    data = bytearray(path.read_bytes())
+    data[at] ^= 16
+    path.write_bytes(data)
+    log = open_log(tmp_path / "log", read_only=True)
+    found = verify_log(log)
+    log.close()
+    assert not found["ok"]
+    assert "its chain is damaged" in found["epochs"][0]["faults"][0]
+    log = open_log(tmp_path / "log", map_size=MAP_SIZE)
+    log.settle()
+    assert "was damaged" in log.notes[0]
+    log.close()
 
 
 def test_the_record_of_an_epoch_knows_how_its_chain_began(tmp_path: Path) -> None:
@@ -325,6 +362,63 @@ def test_a_chain_that_cannot_be_written_stops_no_commit(
     first, second = (found_in(epoch.chain_path) for epoch in log.epochs)
     assert (first.last, second.base) == (40, first.link)
     assert not check(first, rows(1, 40)).faults
+
+
+def test_the_chain_goes_on_by_itself_when_the_disk_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = new_log(tmp_path / "log")
+    path = log.epochs[0].chain_path
+    now = [1000.0]
+    monkeypatch.setattr(epochs, "monotonic", lambda: now[0])
+    real_write = os.write
+
+    def half(descriptor: int, data: memoryview) -> int:
+        if len(data) < 60:
+            raise OSError(5, "Input/output error")
+        return real_write(descriptor, data[:50])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(chain.os, "write", half)
+        log.append(6, rows(6, 40))
+        assert "Input/output" in log.chain_fault
+        assert not found_in(path).damaged, "half an anchor was taken back"
+        now[0] += 60
+        log.append(41, rows(41, 60))
+        assert "Input/output" in log.chain_fault
+    log.append(61, rows(61, 62))
+    assert log.chain_fault, "not at each commit"
+    now[0] += 60
+    log.append(63, rows(63, 75))
+    assert not log.chain_fault
+    log.append(76, rows(76, 80))
+    log.close()
+    assert found_in(path).last == 80
+    assert not check(found_in(path), rows(1, 80)).faults
+
+
+def test_after_a_failed_sync_all_of_the_chain_is_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = new_log(tmp_path / "log", 35)
+    path = log.epochs[0].chain_path
+
+    def fails(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    log.prepare_roll("treadle-test")
+    with monkeypatch.context() as patch:
+        patch.setattr(chain.os, "fsync", fails)
+        with pytest.raises(TreadleError):
+            log.roll()
+    data = path.read_bytes()
+    path.write_bytes(data[:52] + bytes(len(data) - 52))  # it never got there
+    log.append(36, rows(36, 36))
+    assert "Input/output" in log.chain_fault
+    assert roll(log) == 36
+    log.close()
+    assert found_in(path).last == 36
+    assert not check(found_in(path), rows(1, 36)).faults
 
 
 def test_what_was_not_committed_is_not_chained(
