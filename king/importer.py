@@ -3,7 +3,8 @@
 From a log that begins with event 1, all is computed again. From a rock, the pier
 begins at the rock's event: its first epoch is `0i<event>`, with the state at its
 start. From both (`--rock`), the state and then the events after it. Every mug that
-the log has is compared.
+the log has is compared. The hash chain goes on from the link that the file carries;
+where it carries none, it begins anew, and that is said.
 
 Owns: the folder that the pier is made in, until it has its name.
 Invariants: whole or not at all, as a boot. The pier is marked as a copy: where it
@@ -27,12 +28,13 @@ import trio
 from king.care.ground import Progress
 from king.care.rest import cancel_on_signal
 from king.config import RUNTIME
-from king.disk import check_local_disk, explain_disk, sync_directory
+from king.disk import check_local_disk, explain_disk, sync_directory, sync_file
 from king.epochs import keep_start
 from king.errors import TreadleError
+from king.log.chain import CHAIN_FILE, NO_LINK, create_chain
 from king.log.epoch import create_log, open_log, prepare_epoch
 from king.log.store import LmdbStore, Meta, create_store
-from king.log_file import MAGIC, LogFileReader
+from king.log_file import MAGIC, LogFileReader, LogHead
 from king.manifest import Manifest, write_manifest
 from king.part import name_it, new_part
 from king.pier import (
@@ -64,6 +66,8 @@ class Rock:
     event: int
     mug: str
     identity: bytes
+    link: bytes | None = None
+    """Of the hash chain, up to `event`."""
 
 
 def read_rock_facts(
@@ -80,10 +84,13 @@ def read_rock_facts(
         identity = bytes.fromhex(facts["identity"])
         life, fake, mug = int(facts["life"]), bool(facts["fake"]), str(facts["mug"])
         ship, event = ship or str(facts["ship"]), event or int(facts["event"])
+        link = bytes.fromhex(facts.get("link") or "") or None
         if len(identity) != 16 or not 0 < life < 1 << 31:
             raise ValueError("numbers out of range")
+        if link is not None and len(link) != 32:
+            raise ValueError("its link is none")
     except FileNotFoundError:
-        identity, life, fake, mug = os.urandom(16), 1, not real, ""
+        identity, life, fake, mug, link = os.urandom(16), 1, not real, "", None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TreadleError("rock-bad", f"{beside} makes no sense: {error}") from error
     if ship is None or event is None or not 0 < event < 1 << 63:
@@ -93,7 +100,7 @@ def read_rock_facts(
             "give --ship ~NAME and --event N (of a Vere's, N is its file's name)",
         )
     try:
-        return Rock(path, ship_from_text(ship), fake, life, event, mug, identity)
+        return Rock(path, ship_from_text(ship), fake, life, event, mug, identity, link)
     except TextError as error:
         raise TreadleError("ship-bad", str(error)) from error
 
@@ -131,7 +138,8 @@ async def import_until_told(
 async def import_pier(
     target: Path, log: Path | None, rock: Rock | None, progress: Tell
 ) -> dict[str, Any]:
-    """Make it; `event`, `mug`, `ship`, what it was made of.
+    """Make it; `event`, `mug`, `ship`, what it was made of, and whether its hash
+    chain is `continued`.
 
     :raises TreadleError: pier-exists, log-file-bad, rock-bad, replay-*, disk-*
     """
@@ -143,7 +151,7 @@ async def import_pier(
         make_directories(layout, log=False)
         locks = lock_pier(layout)
         try:
-            manifest = await _fill(layout, log, rock, progress)
+            manifest, link = await _fill(layout, log, rock, progress)
             write_manifest(layout.manifest, manifest)
             opened = open_log(layout.log_dir, read_only=True)
         except BaseException:
@@ -156,15 +164,18 @@ async def import_pier(
         "pier": str(target),
         "ship": ship_text(manifest.ship),
         **found,
+        "chain_continued": link is not None,
         "seconds": round(time.monotonic() - began, 3),
     }
 
 
 async def _fill(
     layout: Layout, log: Path | None, rock: Rock | None, progress: Tell
-) -> Manifest:
-    """The log, and the rock's image; what the manifest is to say."""
+) -> tuple[Manifest, bytes | None]:
+    """The log, and the rock's image; what the manifest is to say, and the link that
+    the hash chain continues."""
     name = os.uname().nodename
+    link = rock.link if rock is not None else None
     if log is None:
         assert rock is not None
         meta = Meta(rock.ship, rock.fake, rock.life)
@@ -175,12 +186,29 @@ async def _fill(
         )
     else:
         work = partial(_fill_log, layout, log, rock, progress)
-        meta, identity = await trio.to_thread.run_sync(work)
+        head = await trio.to_thread.run_sync(work)
+        meta, identity = Meta(head.ship, head.fake, head.life), head.identity
         what = f"the log {log.name}"
+        if rock is None or rock.event == head.first - 1:
+            link = head.link if link is None else link
+    start = rock.event if rock is not None else 0
+    link = link if start else NO_LINK
+    await trio.to_thread.run_sync(_begin_chain, layout, start, link or NO_LINK)
     if rock is not None:
         await _fill_image(layout, rock, meta, identity, progress)
     manifest = replace(new_manifest(meta.who, adopted=False), identity=identity)
-    return replace(manifest, copy=f"it was imported on {name} from {what}"[:256])
+    copy = f"it was imported on {name} from {what}"[:256]
+    return replace(manifest, copy=copy), link
+
+
+def _begin_chain(layout: Layout, start: int, link: bytes) -> None:
+    """Of the one epoch; the first start chains its rows."""
+    path = layout.log_dir / f"0i{start}" / CHAIN_FILE
+    try:
+        create_chain(path, start, link)
+        sync_file(path)
+    except OSError as error:
+        raise explain_disk(error, layout.root, "beginning the hash chain") from error
 
 
 def _begin_log(layout: Layout, meta: Meta, start: int) -> None:
@@ -195,9 +223,7 @@ def _begin_log(layout: Layout, meta: Meta, start: int) -> None:
     sync_directory(log_dir)
 
 
-def _fill_log(
-    layout: Layout, path: Path, rock: Rock | None, progress: Tell
-) -> tuple[Meta, bytes]:
+def _fill_log(layout: Layout, path: Path, rock: Rock | None, progress: Tell) -> LogHead:
     """In a thread. The rows, block by block, each durable."""
     start = rock.event if rock is not None else 0
     try:
@@ -222,7 +248,7 @@ def _fill_log(
                 store.close()
     except OSError as error:
         raise explain_disk(error, layout.root, f"importing {path}") from error
-    return meta, head.identity
+    return head
 
 
 def _check_fits(reader: LogFileReader, path: Path, rock: Rock | None) -> None:

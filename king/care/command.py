@@ -210,4 +210,6 @@ def _import(args: argparse.Namespace) -> int:
             f"{args.pier} is {found['ship']} at event {found['event']:,}, mug "
             f"{found['mug']}; it runs after `treadle adopt`"
         )
+        if not found["chain_continued"]:
+            print("its hash chain begins anew: FILE carries no link of the one before")
     return 0

@@ -26,6 +26,7 @@ from king.check import image_info
 from king.config import RUNTIME
 from king.disk import explain_disk, rename_new, sync_directory, write_durably
 from king.errors import TreadleError
+from king.log.chain import link_before
 from king.log.epoch import Log
 from king.log_file import BLOCK_BYTES, LogFileWriter, LogHead
 from king.part import check_new
@@ -70,6 +71,16 @@ async def export(
     return await _export_rock(ground, log, target, arguments["saved"], progress)
 
 
+def _link(log: Log, first: int) -> str | None:
+    """Of the hash chain, where it says something of just the events before `first`."""
+    chains = [(epoch.start, epoch.chain_path) for epoch in log.epochs]
+    try:
+        link = link_before(chains, first)
+    except OSError:
+        return None
+    return link.hex() if link is not None else None
+
+
 async def _saved(ground: Ground) -> int:
     """The event of the newest state in the image, whatever the log has.
 
@@ -112,6 +123,7 @@ async def _export_rock(
         "event": found["event"],
         "mug": found["mug"],
         "runtime": RUNTIME,
+        "link": _link(log, found["event"] + 1),
     }
     try:
         write_durably(facts_of(target), json.dumps(facts, indent=1).encode() + b"\n")
@@ -132,8 +144,10 @@ async def _export_log(
     began = time.monotonic()
     part = target.with_name(f"{target.name}.part")
     meta = log.meta
+    link = _link(log, first)
     head = LogHead(
-        meta.who, meta.fake, meta.life, ground.identity, first, last, RUNTIME
+        *(meta.who, meta.fake, meta.life, ground.identity, first, last, RUNTIME),
+        bytes.fromhex(link) if link is not None else None,
     )
 
     def write(following: int) -> int:

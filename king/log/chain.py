@@ -35,7 +35,7 @@ import hashlib
 import os
 import zlib
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from struct import Struct
@@ -54,6 +54,7 @@ __all__ = [
     "check_rows",
     "create_chain",
     "head_is_damaged",
+    "link_before",
     "read_chain",
 ]
 
@@ -182,6 +183,26 @@ def head_is_damaged(path: Path) -> bool:
     except FileNotFoundError:
         return False
     return bool(data) and not _was_cut(data, 0, _HEAD_SIZE)
+
+
+def link_before(epochs: Iterable[tuple[int, Path]], first: int) -> bytes | None:
+    """The link that vouches for all events before `first`, out of the chains of
+    epochs (start, path of the chain); None if none ends just there.
+
+    :raises OSError:
+    """
+    if first == 1:
+        return NO_LINK
+    for start, path in epochs:
+        found = read_chain(path) if start < first else None
+        if found is None or found.start != start:
+            continue
+        if found.start == first - 1:
+            return found.base
+        for anchor in found.anchors:
+            if anchor.last == first - 1:
+                return anchor.link
+    return None
 
 
 def create_chain(path: Path, start: int, base: bytes) -> None:

@@ -14,6 +14,7 @@ import trio
 
 from king.care.export import facts_of
 from king.care.verbs import VERBS
+from king.log.chain import read_chain
 from king.pier import Layout
 from proto import fast
 from tests.support import golden
@@ -147,6 +148,48 @@ async def test_a_rock_that_is_given_up_leaves_nothing(
         await begun.wait()
         nursery.cancel_scope.cancel()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_hash_chain_goes_on_where_the_file_carries_it(
+    ship: Path, tmp_path: Path
+) -> None:
+    """Right after a roll, the chain says something of just what was before."""
+    old = Path(shutil.copytree(ship, tmp_path / "old"))
+    assert treadle("adopt", old).code == 0
+    rock, some = tmp_path / "rock", tmp_path / "some.log"
+    early = tmp_path / "early"
+    assert treadle("export", old, early).code == 0
+    with WholeShip(old) as made:
+        made.start()
+        assert made.http("PUT", "/kv/last", b"1")[0] == 201
+        assert made.stop() == 0
+    assert treadle("roll", old).code == 0
+    assert treadle("export", old, rock).code == 0
+    sealed = facts(old)
+    start = sealed["last"]
+    with WholeShip(old) as made:
+        made.start()
+        assert made.stop() == 0
+    words = ("export", old, some, "--log", "--first", start + 1)
+    assert treadle(*words).code == 0
+    (link,) = {json.loads(facts_of(rock).read_bytes())["link"], sealed["chain"]}
+    for name, rest in (("alone", [rock]), ("both", [some, "--rock", rock])):
+        pier = tmp_path / name
+        done = treadle("import", pier, *rest, "--json")
+        assert done.json["chain_continued"], done.err
+        found = read_chain(pier / f".urb/log/0i{start}/treadle.chain")
+        assert found is not None
+        assert found.base.hex() == link
+        assert treadle("adopt", pier).code == 0
+        with WholeShip(pier) as again:
+            again.start()
+            assert again.stop() == 0
+        assert treadle("log", pier, "verify").code == 0
+    # Of an event that no anchor ends with nothing is known; and that is said.
+    value = json.loads(facts_of(early).read_bytes())
+    facts_of(early).write_text(json.dumps(value | {"link": None}))
+    done = treadle("import", tmp_path / "anew", early)
+    assert "its hash chain begins anew" in done.out, done.err
 
 
 def test_a_live_ship_is_exported(ship: Path, tmp_path: Path) -> None:
