@@ -48,18 +48,6 @@ def _sync(path: Path, flags: int) -> None:
         os.close(descriptor)
 
 
-def sync_file(path: Path) -> None:
-    """Make what a file holds durable.
-
-    :raises OSError:
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def write_durably(path: Path, data: bytes, mode: int = 0o666) -> None:
     """Replace a file whole.
 

@@ -26,7 +26,12 @@ _HINTS = {
 
 
 async def copy_image(
-    source: Path, event: int | None, target: Path, progress: CopyStep | None = None
+    source: Path,
+    event: int | None,
+    target: Path,
+    progress: CopyStep | None = None,
+    *,
+    hold: int = -1,
 ) -> dict[str, Any]:
     """Copy the generation of `event` (None: the newest) into a new file; what
     was made: file, generation, event, mug, pages, bytes, seconds, ship, log.
@@ -41,7 +46,7 @@ async def copy_image(
             progress(row["step"], row["done"], row["total"])
 
     words = ("image-copy", str(source), which, str(target), "--json")
-    ended = await run_steps("serf", *words, step=hear)
+    ended = await run_steps("serf", *words, step=hear, hold=hold)
     if ended.code == 0 and "file" in ended.last:
         return ended.last
     hint = _HINTS.get(ended.last.get("error", ""), "")

@@ -145,13 +145,13 @@ async def import_pier(
     """
     began = time.monotonic()
     part = target.with_name(f".{target.name}.import")
-    with new_part(target, part):
+    with new_part(target, part) as lock:
         check_local_disk(part)
         layout = Layout(part)
         make_directories(layout, log=False)
         locks = lock_pier(layout)
         try:
-            manifest, link = await _fill(layout, log, rock, progress)
+            manifest, link = await _fill(layout, log, rock, lock, progress)
             write_manifest(layout.manifest, manifest)
             opened = open_log(layout.log_dir, read_only=True)
         except BaseException:
@@ -170,7 +170,7 @@ async def import_pier(
 
 
 async def _fill(
-    layout: Layout, log: Path | None, rock: Rock | None, progress: Tell
+    layout: Layout, log: Path | None, rock: Rock | None, lock: int, progress: Tell
 ) -> tuple[Manifest, bytes | None]:
     """The log, and the rock's image; what the manifest is to say, and the link that
     the hash chain continues."""
@@ -195,7 +195,7 @@ async def _fill(
     link = link if start else NO_LINK
     await trio.to_thread.run_sync(_begin_chain, layout, start, link or NO_LINK)
     if rock is not None:
-        await _fill_image(layout, rock, meta, identity, progress)
+        await _fill_image(layout, rock, meta, identity, lock, progress)
     manifest = replace(new_manifest(meta.who, adopted=False), identity=identity)
     copy = f"it was imported on {name} from {what}"[:256]
     return replace(manifest, copy=copy), link
@@ -281,7 +281,12 @@ def _check_fits(reader: LogFileReader, path: Path, rock: Rock | None) -> None:
 
 
 async def _fill_image(
-    layout: Layout, rock: Rock, meta: Meta, identity: bytes, progress: Tell
+    layout: Layout,
+    rock: Rock,
+    meta: Meta,
+    identity: bytes,
+    lock: int,
+    progress: Tell,
 ) -> None:
     progress(Progress(0, 0, "bytes", "reading the rock"))
     layout.image.parent.mkdir(mode=0o700, exist_ok=True)
@@ -289,7 +294,7 @@ async def _fill_image(
         *("rock-in", str(rock.path), str(layout.image), str(rock.event)),
         *(identity_bytes(meta.who).hex(), identity.hex()),
     )
-    ended = await run_steps("serf", *words, step=lambda row: None)
+    ended = await run_steps("serf", *words, step=lambda row: None, hold=lock)
     found = ended.last
     if ended.code or "mug" not in found:
         raise ended.fault(f"{rock.path} was not read")

@@ -1,8 +1,9 @@
 """What is made beside its name, and gets it when it is whole.
 
-Invariants: a folder that is being made is ours alone (a lock on it); it is gone at
-    the end, unless it was given its name. What a kill left there has no name, and
-    the next one to make the same removes it.
+Invariants: what is being made is ours alone (a lock on it, which our children hold,
+    too: see `run_steps`); it is gone at the end, unless it was given its name. What a
+    kill left has a name of ours (`.NAME.snapshot`, `.NAME.import`, `.NAME.export`) and
+    no lock: the next one to make the same clears it, and never a living one's.
 Limits: one at a time for each name.
 """
 
@@ -12,13 +13,14 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from king.disk import explain_disk, publish
 from king.errors import TreadleError
 
-__all__ = ["check_new", "name_it", "new_part"]
+__all__ = ["check_new", "file_part", "name_it", "new_file", "new_part"]
 
 
 def check_new(target: Path, outside: Path | None = None) -> None:
@@ -44,18 +46,17 @@ def check_new(target: Path, outside: Path | None = None) -> None:
 
 
 @contextmanager
-def new_part(
-    target: Path, part: Path, *, outside: Path | None = None
-) -> Iterator[None]:
-    """`part` is an empty folder, for what is to be `target`.
+def new_part(target: Path, part: Path, *, outside: Path | None = None) -> Iterator[int]:
+    """`part` is an empty folder, for what is to be `target`; the descriptor that
+    holds its lock.
 
     :raises TreadleError: as `check_new`, care-busy, disk-*
     """
     check_new(target, outside)
     try:
-        with _claimed(part):
+        with _claimed(part) as lock:
             try:
-                yield
+                yield lock
             finally:
                 shutil.rmtree(part, ignore_errors=True)
     except OSError as error:
@@ -63,34 +64,72 @@ def new_part(
 
 
 @contextmanager
-def _claimed(part: Path) -> Iterator[None]:
-    while True:
+def _claimed(part: Path) -> Iterator[int]:
+    folder = -1
+    while folder < 0:
         part.mkdir(mode=0o700, exist_ok=True)
-        folder = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            ours = os.path.samestat(os.fstat(folder), part.lstat())
-        except BlockingIOError:
-            os.close(folder)
-            raise TreadleError(
-                "care-busy",
-                f"another process is making {part}",
-                "wait for its end, or name another",
-            ) from None
-        except FileNotFoundError:
-            ours = False
-        if ours:
-            break
-        os.close(folder)
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        folder = _lock(part, flags)
     try:
         for entry in os.scandir(part):
             if entry.is_dir(follow_symlinks=False):
                 shutil.rmtree(entry.path)
             else:
                 os.unlink(entry.path)
-        yield
+        yield folder
     finally:
         os.close(folder)
+
+
+def file_part(target: Path) -> Path:
+    """Where a file is made before it has its name."""
+    return target.with_name(f".{target.name}.export")
+
+
+@contextmanager
+def new_file(target: Path) -> Iterator[tuple[Path, BinaryIO]]:
+    """An empty file beside `target`, for what is to be that, and its path.
+
+    :raises TreadleError: care-busy
+    :raises OSError:
+    """
+    part = file_part(target)
+    descriptor = -1
+    while descriptor < 0:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = _lock(part, flags)
+    with os.fdopen(descriptor, "wb") as file:
+        file.truncate(0)
+        mine = os.fstat(descriptor)
+        try:
+            yield part, file
+        finally:
+            with suppress(FileNotFoundError):  # else it has its name
+                if os.path.samestat(mine, part.lstat()):
+                    part.unlink()
+
+
+def _lock(part: Path, flags: int) -> int:
+    """Open and lock; -1 where another was done with it just now.
+
+    :raises TreadleError: care-busy
+    """
+    descriptor = os.open(part, flags, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(descriptor), part.lstat()):
+            return descriptor
+    except BlockingIOError:
+        os.close(descriptor)
+        raise TreadleError(
+            "care-busy",
+            f"another process is making {part}",
+            "wait for its end, or name another",
+        ) from None
+    except FileNotFoundError:
+        pass
+    os.close(descriptor)
+    return -1
 
 
 def name_it(part: Path, target: Path) -> None:

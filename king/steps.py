@@ -4,7 +4,9 @@ What it is: the king's hand on a child that prints JSON lines, each a step or th
     last word: it may meet a rotten disk, be slow, or be killed, and the king
     goes on.
 Invariants: cancelled, the child is told to stop (SIGTERM), and then killed; it
-    is never left behind. Its standard input is a pipe that ends with us.
+    is never left behind. Its standard input is a pipe that ends with us, and it
+    holds the lock of what it works on (`hold`), so that nobody takes that for a dead
+    one's while it still is about to end.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ class Ended(NamedTuple):
 
 
 async def run_steps(
-    module: str, *words: str, step: Callable[[dict[str, Any]], None]
+    module: str, *words: str, step: Callable[[dict[str, Any]], None], hold: int = -1
 ) -> Ended:
     """Run `python -m module words...`; `step` hears each line, the last one, too."""
     command, environment = module_command(module, *words)
@@ -53,6 +55,7 @@ async def run_steps(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        pass_fds=() if hold < 0 else (hold,),
     )
     last: dict[str, Any] = {}
     said = bytearray()

@@ -1,6 +1,6 @@
 """A state in and out of an image: rocks, and what Vere left.
 
-    rock-out IMAGE EVENT FILE            the image's state as a rock
+    rock-out IMAGE EVENT FILE            the image's state as a rock, in an empty FILE
     rock-in FILE IMAGE EVENT SHIP LOG    a rock as a new image
     vere-in FILE IMAGE SHIP LOG          a Vere's image.bin as a new image
 
@@ -10,8 +10,9 @@ hex, of the identity that the image is to have.
 
 What it is: a process that may die of a hostile file. On stdout, JSON: what was
     made, or {"error", "message"}.
-Invariants: what is made is made beside its name as `.part`, and has it when it is
-    whole and durable; nothing that exists is replaced; the source is only read.
+Invariants: an image is made beside its name as `.part`, and has it when it is whole
+    and durable; a rock gets its name from whoever asked for it; nothing that exists
+    is replaced; the source is only read.
 Limits: memory for the state, and for its jam twice.
 """
 
@@ -93,31 +94,17 @@ def rock_out(image: str, event: str, target: str) -> dict[str, Any]:
     assert kernel is not None
     assert cold is not None
     rock = fast.tuple_([_ARVO, kernel, _HASHBOARD, jam(to_vere(cue(cold)))])
-    _write_new(target, rock)
+    with open(target, "r+b") as file:
+        file.write(rock)
+        file.flush()
+        os.fsync(file.fileno())
     return {
-        "file": target,
         "event": loaded.event,
         "mug": f"{loaded.mug:08x}",
         "bytes": len(rock),
         "ship": loaded.ship.hex(),
         "log": loaded.log.hex(),
     }
-
-
-def _write_new(target: str, data: bytes) -> None:
-    """A new file, whole and durable."""
-    part = f"{target}.part"
-    _refuse_existing(target)
-    try:
-        with open(part, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(part, target)
-    except BaseException:
-        Path(part).unlink(missing_ok=True)
-        raise
-    _sync_folder(target)
 
 
 def _refuse_existing(target: str) -> None:

@@ -7,7 +7,8 @@ log has lost events (king/behind.py): with them, if they are in that state. With
 --log, the events (or some of them) go into a file of king/log_file.py.
 
 Live or at rest; the rock is made from the image by a process of its own. What is
-there under its name is whole; interrupted, nothing is.
+there under its name is whole; interrupted, nothing is. A kill leaves `.FILE.export`
+(and FILE.json, if it came between the two names), which the next call makes anew.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from king.errors import TreadleError
 from king.log.chain import link_before
 from king.log.epoch import Log
 from king.log_file import BLOCK_BYTES, LogFileWriter, LogHead
-from king.part import check_new
+from king.part import check_new, file_part, new_file
 from king.steps import run_steps
 from proto.cord import ship_text
 
@@ -101,20 +102,44 @@ async def _export_rock(
     saved: bool,
     progress: Callable[[Progress], None],
 ) -> dict[str, Any]:
-    check_new(facts_of(target))
-    progress(Progress(0, 0, "bytes", "saving"))
-    async with ground.hold_saves():
-        event = await _saved(ground) if saved else await ground.save()
-        progress(Progress(0, 0, "bytes", "writing the rock"))
-        words = ("rock-out", str(ground.layout.image), str(event), str(target))
-        try:
-            ended = await run_steps("serf", *words, step=lambda row: None)
-        finally:
-            # Of a child that was killed, or told to stop.
-            target.with_name(f"{target.name}.part").unlink(missing_ok=True)
-    found = ended.last
-    if ended.code or "file" not in found:
-        raise ended.fault("the rock was not written")
+    if not file_part(target).exists():  # else of a kill between the two names
+        check_new(facts_of(target))
+    try:
+        with new_file(target) as (part, file):
+            progress(Progress(0, 0, "bytes", "saving"))
+            async with ground.hold_saves():
+                event = await _saved(ground) if saved else await ground.save()
+                progress(Progress(0, 0, "bytes", "writing the rock"))
+                words = ("rock-out", str(ground.layout.image), str(event), str(part))
+                ended = await run_steps(
+                    "serf", *words, step=lambda row: None, hold=file.fileno()
+                )
+            found = ended.last
+            if ended.code or "bytes" not in found:
+                raise ended.fault("the rock was not written")
+            # First, so that no rock is there that says nothing of itself.
+            _write_facts(ground, log, target, found)
+            try:
+                rename_new(part, target)
+            except OSError:
+                facts_of(target).unlink()
+                raise
+            sync_directory(target.parent)
+    except FileExistsError as error:
+        raise TreadleError("pier-exists", f"{target} appeared meanwhile") from error
+    except OSError as error:
+        raise explain_disk(error, target.parent, "writing the rock") from error
+    facts = json.loads(facts_of(target).read_bytes())
+    return {"file": str(target), "kind": "rock", "bytes": found["bytes"], **facts}
+
+
+def _write_facts(
+    ground: Ground, log: Log, target: Path, found: Mapping[str, Any]
+) -> None:
+    """What a rock does not say.
+
+    :raises OSError:
+    """
     facts = {
         "ship": ship_text(log.meta.who),
         "fake": log.meta.fake,
@@ -125,12 +150,7 @@ async def _export_rock(
         "runtime": RUNTIME,
         "link": _link(log, found["event"] + 1),
     }
-    try:
-        write_durably(facts_of(target), json.dumps(facts, indent=1).encode() + b"\n")
-    except OSError as error:
-        target.unlink()
-        raise explain_disk(error, target.parent, "writing the rock") from error
-    return {"file": str(target), "kind": "rock", "bytes": found["bytes"], **facts}
+    write_durably(facts_of(target), json.dumps(facts, indent=1).encode() + b"\n")
 
 
 async def _export_log(
@@ -142,7 +162,6 @@ async def _export_log(
     progress: Callable[[Progress], None],
 ) -> dict[str, Any]:
     began = time.monotonic()
-    part = target.with_name(f"{target.name}.part")
     meta = log.meta
     link = _link(log, first)
     head = LogHead(
@@ -157,7 +176,7 @@ async def _export_log(
         return following + len(rows)
 
     try:
-        with part.open("wb") as file:
+        with new_file(target) as (part, file):
             writer = LogFileWriter(file, head)
             following = first
             while following <= last:
@@ -168,14 +187,12 @@ async def _export_log(
             file.flush()
             await trio.to_thread.run_sync(os.fsync, file.fileno())
             size = file.tell()
-        rename_new(part, target)
-        sync_directory(target.parent)
+            rename_new(part, target)
+            sync_directory(target.parent)
     except FileExistsError as error:
         raise TreadleError("pier-exists", f"{target} appeared meanwhile") from error
     except OSError as error:
         raise explain_disk(error, target.parent, "writing the log") from error
-    finally:
-        part.unlink(missing_ok=True)
     return {
         "file": str(target),
         "kind": "log",

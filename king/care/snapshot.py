@@ -47,9 +47,9 @@ async def snapshot(
     began = time.monotonic()
     target = Path(arguments["dest"])
     part = part_of(target)
-    with new_part(target, part, outside=ground.layout.root):
+    with new_part(target, part, outside=ground.layout.root) as lock:
         _check_room(ground.layout, part)
-        made = await _make(ground, Layout(part), progress)
+        made = await _make(ground, Layout(part), lock, progress)
         # From here on it is not given up any more: it takes no time.
         name_it(part, target)
     return {
@@ -60,7 +60,7 @@ async def snapshot(
 
 
 async def _make(
-    ground: Ground, copy: Layout, progress: Callable[[Progress], None]
+    ground: Ground, copy: Layout, lock: int, progress: Callable[[Progress], None]
 ) -> dict[str, Any]:
     def step(row: Mapping[str, Any]) -> None:
         if "step" in row:
@@ -77,10 +77,11 @@ async def _make(
             lambda name, done, total: step(
                 {"step": f"{name} image", "done": done, "total": total}
             ),
+            hold=lock,
         )
     live = ["--live"] if ground.live else []
     words = (str(ground.layout.root), str(copy.root), *live)
-    copied = await run_steps("king.copy_pier", *words, step=step)
+    copied = await run_steps("king.copy_pier", *words, step=step, hold=lock)
     if copied.code or "bytes" not in copied.last:
         raise copied.fault("the pier's files were not copied")
     manifest = read_manifest(ground.layout.manifest)

@@ -126,8 +126,8 @@ async def test_a_rock_that_is_given_up_leaves_nothing(
 ) -> None:
     begun = trio.Event()
 
-    async def writing(*words: str, step: object) -> None:
-        Path(f"{words[-1]}.part").write_bytes(b"half of it")
+    async def writing(*words: str, **_: object) -> None:
+        Path(words[-1]).write_bytes(b"half of it")
         begun.set()
         await trio.sleep_forever()
 
