@@ -69,6 +69,7 @@ from king.replay import replay as play_log
 from king.report import Recovery, keep_repro, write_beside
 from king.reserve import Reserve
 from king.router import ORDER, Channel, Injector, Router
+from king.scrub import Scrub
 from king.spine import LogWriter, Spine, World
 from king.status import (
     DAY_S,
@@ -207,6 +208,7 @@ class _Ship:
         self.spine: Spine
         self.cadence: Cadence
         self.care: Caretaker
+        self.scrub: Scrub
         self.router: Router
         self.serfs: trio.Nursery
 
@@ -433,6 +435,14 @@ class _Ship:
             tell=self.tell,
         )
         self.care = Caretaker(ground)
+        self.scrub = Scrub(
+            self.layout.image,
+            lambda: self.pier.log.epochs,
+            self.options.scrub_days * DAY_S,
+            busy=self._is_busy,
+            lost=self._consider_roll,
+            tell=self.tell,
+        )
         self.lanes = {lane.name: lane for lane in pipeline.lanes}
         self.fore = self._injector("fore")
         self.hind = self._injector("hind")
@@ -481,6 +491,8 @@ class _Ship:
                 tell=self.tell,
             )
         )
+        if self.options.scrub_days:
+            self._drivers.start_soon(self.scrub.keep)
         if self._stop.is_set():
             return
         # What lives now lives long: leave it out of collections.
@@ -852,6 +864,10 @@ class _Ship:
         elif epoch.start and read_start(epoch) is None:
             self._begin_roll("")
 
+    def _is_busy(self) -> bool:
+        spine = self.spine
+        return bool(spine.pipeline.flight) or self.care.status() is not None
+
     def _begin_roll(self, why: str) -> None:
         self._rolling = True
         self._drivers.start_soon(self._roll, why)
@@ -1017,7 +1033,8 @@ class _Ship:
             "clients_refused": self._refused,
             "slogs_missed": self.slogs.missed,
             "care": self.care.status(),
-            "scrub": scrub_status(self.memory, self.options.scrub_days),
+            "scrub": scrub_status(self.memory, self.options.scrub_days)
+            | {"others": self.scrub.status()},
             "memory": self.memory,
             "jets": self.jets,
             **pipeline_status(pipeline, self.rate),

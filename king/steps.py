@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -45,7 +46,11 @@ class Ended(NamedTuple):
 
 
 async def run_steps(
-    module: str, *words: str, step: Callable[[dict[str, Any]], None], hold: int = -1
+    module: str,
+    *words: str,
+    step: Callable[[dict[str, Any]], None],
+    hold: int = -1,
+    niceness: int = 0,
 ) -> Ended:
     """Run `python -m module words...`; `step` hears each line, the last one, too."""
     command, environment = module_command(module, *words)
@@ -57,6 +62,9 @@ async def run_steps(
         stderr=subprocess.PIPE,
         pass_fds=() if hold < 0 else (hold,),
     )
+    if niceness:
+        with contextlib.suppress(OSError):  # it may be over already
+            os.setpriority(os.PRIO_PROCESS, process.pid, niceness)
     last: dict[str, Any] = {}
     said = bytearray()
 
