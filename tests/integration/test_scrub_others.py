@@ -4,6 +4,7 @@ pins. An idle ship finds it, names it, and makes again what it can."""
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,13 @@ import trio
 from king import scrub as scrubs
 from king.scrub import Scrub
 from king.steps import Ended
-from tests.support.whole_ship import WholeShip, boot, treadle, wait_for
+from tests.support.whole_ship import WholeShip, boot, treadle
+from tests.support.whole_ship import wait_for as wait
+
+
+def wait_for(true: Callable[[], Any], what: str) -> Any:
+    """A pass starts three processes, which takes long beside other work."""
+    return wait(true, what, 90)
 
 
 def flip(path: Path) -> None:
@@ -32,6 +39,7 @@ def faults(ship: WholeShip) -> list[str]:
     return list(ship.status()["scrub"]["others"]["faults"])
 
 
+@pytest.mark.timeout(600)
 def test_rotten_states_of_epochs_are_named_and_made_again(tmp_path: Path) -> None:
     with boot(tmp_path / "zod") as ship:
         ship.start("--scrub-days", "0.00003")
