@@ -4,7 +4,7 @@
 #include <gmp.h>
 #include <string.h>
 
-_Static_assert(GMP_NUMB_BITS == 64, "limbs are our words");
+#include "big.h"
 
 #define BITS_MAX ((uint64_t)NK_ATOM_WORDS_MAX * 64)
 
@@ -83,10 +83,14 @@ nk_status nk_atom_multiply(struct nk_arena *arena, nk_noun a, nk_noun b, nk_noun
         x = y;
         y = swap;
     }
-    uint64_t *data = nk_atom_begin(arena, x.count + y.count);
+    uint64_t mark = arena->top;
+    uint64_t *data = nk_atom_begin_raw(arena, x.count + y.count);
     if (data == NULL) return NK_MEME;
-    (void)mpn_mul((mp_limb_t *)data, limbs(x.data), (mp_size_t)x.count, limbs(y.data),
-                  (mp_size_t)y.count);
+    nk_status status = nk_big_multiply(arena, data, x, y);
+    if (status != NK_OK) {
+        arena->top = mark;
+        return status;
+    }
     *out = nk_atom_finish(arena, data, x.count + y.count);
     return NK_OK;
 }
@@ -121,11 +125,10 @@ nk_status nk_atom_divide(struct nk_arena *arena, nk_noun a, nk_noun b,
     uint64_t mark = arena->top;
     uint64_t *scratch = nk_atom_begin(arena, q_count + y.count);
     if (scratch == NULL) return NK_MEME;
-    mpn_tdiv_qr((mp_limb_t *)scratch, (mp_limb_t *)(scratch + q_count), 0,
-                limbs(x.data), (mp_size_t)x.count, limbs(y.data), (mp_size_t)y.count);
     nk_noun q = 0, r = 0;
-    nk_status status = NK_OK;
-    if (quotient != NULL) status = from_words(arena, scratch, q_count, &q);
+    nk_status status = nk_big_divide(arena, scratch, x, y);
+    if (status == NK_OK && quotient != NULL)
+        status = from_words(arena, scratch, q_count, &q);
     if (status == NK_OK && remainder != NULL) {
         status = from_words(arena, scratch + q_count, y.count, &r);
     }

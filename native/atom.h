@@ -4,10 +4,8 @@
  * nothing here collects. Counts and positions in bits are 64-bit; a result
  * that could not be an atom is NK_MEME as well.
  *
- * Limits. A call of GMP cannot be interrupted: the product of two atoms of
- * 10 MB takes 0.5 s, of 64 MB 3.5 s; to print 10 MB in decimal 3.2 s (text.c),
- * to read that again 1.3 s (scan.c). A deadline that passes meanwhile is
- * noticed afterwards.
+ * Products, quotients and roots that take long poll (big.h), and may be stopped:
+ * then their status is the poll's.
  */
 #ifndef NK_ATOM_H
 #define NK_ATOM_H

@@ -25,6 +25,7 @@
 #include <time.h>
 
 #include "atom.h"
+#include "big.h"
 #include "code.h"
 #include "cord.h"
 #include "jet.h"
@@ -280,6 +281,7 @@ void nk_machine_close(struct nk_machine *machine) {
     munmap(machine->stack->start, STACK_SIZE);
     free(machine->stack->marks);
     free(machine->stack);
+    nk_big_end(&machine->arena);
     nk_home_close(&machine->home);
     nk_arena_close(&machine->arena);
     memset(machine, 0, sizeof *machine);

@@ -77,9 +77,10 @@ struct nk_arena {
     /* Long walks over nouns ask this now and then whether to go on. */
     nk_status (*poll)(void *context);
     void *poll_context;
-    nk_status stopped; /* an equality was cut short: its run is void */
-    bool minor;        /* the running collection is a minor one: root slots
-                        * unchanged since the last one need no visit */
+    struct nk_aside *aside; /* big.c: a computation that was left behind */
+    nk_status stopped;      /* an equality was cut short: its run is void */
+    bool minor;             /* the running collection is a minor one: root slots
+                             * unchanged since the last one need no visit */
     /* Counters, for status and tests. */
     uint64_t minor_collections;
     uint64_t full_collections;

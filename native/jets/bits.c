@@ -6,10 +6,10 @@
  * atoms belong, and lists that do not end in 0: decline. */
 #include "order.h"
 
-#include <gmp.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "../big.h"
 #include "../murmur.h"
 
 #define HUGE_SIZE UINT64_MAX
@@ -323,19 +323,22 @@ static nk_status jet_sqt(struct nk_machine *machine, nk_noun core, nk_noun *prod
     uint64_t scratch;
     struct nk_words from = nk_atom_words(arena, a, &scratch);
     size_t words = (from.count + 1) / 2;
-    uint64_t *data = nk_atom_begin(arena, words);
+    uint64_t mark = arena->top, *data = nk_atom_begin_raw(arena, words);
     if (data == NULL) return NK_MEME;
-    (void)mpn_sqrtrem((mp_limb_t *)data, NULL, (const mp_limb_t *)from.data,
-                      (mp_size_t)from.count);
+    nk_status status = nk_big_root(arena, data, from);
+    if (status != NK_OK) {
+        arena->top = mark;
+        return status;
+    }
     root = nk_atom_finish(arena, data, words);
-    nk_status status = nk_atom_multiply(arena, root, root, &square);
+    status = nk_atom_multiply(arena, root, root, &square);
     if (status == NK_OK) status = nk_atom_subtract(arena, a, square, &rest);
     if (status != NK_OK) return status;
     return nk_answer(nk_cons_try(arena, root, rest), product);
 }
 
 /* ++  pow: by squaring, from the exponent's highest bit. Polls between large
- * products; within one GMP cannot be stopped. */
+ * products, and within them. */
 static nk_status jet_pow(struct nk_machine *machine, nk_noun core, nk_noun *product) {
     struct nk_arena *arena = &machine->arena;
     nk_noun a, b, result = 1;

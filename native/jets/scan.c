@@ -7,11 +7,11 @@
  * Declined: blobs and lists; white space where numbers are wrapped; dates and
  * characters that crash, numbers of more than 18 digits in dates, powers of ten
  * beyond any float's; and what two kelvins read differently. */
-#include <gmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "../big.h"
 #include "../cord.h"
 #include "aura.h"
 #include "base58.h"
@@ -89,10 +89,16 @@ static bool number_of(struct reader *r, unsigned base, const struct digits *digi
     bool is_power = (base & (base - 1)) == 0;
     size_t bits = is_power ? (size_t)__builtin_ctz(base) : base == 10 ? 4 : 6;
     size_t words = digits->count * bits / 64 + 2;
-    uint64_t *data = nk_atom_begin(r->arena, words);
+    uint64_t mark = r->arena->top, *data = nk_atom_begin(r->arena, words);
     if (data == NULL) return answer(r, NK_NONE, out);
     if (!is_power && digits->count > 0) {
-        (void)mpn_set_str((mp_limb_t *)data, digits->data, digits->count, (int)base);
+        nk_status status =
+            nk_big_read(r->arena, data, words, (int)base, digits->data, digits->count);
+        if (status != NK_OK) {
+            r->arena->top = mark;
+            r->status = status;
+            return false;
+        }
     } else {
         for (size_t i = 0; i < digits->count; i++) {
             uint64_t digit = digits->data[digits->count - 1 - i];

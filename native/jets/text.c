@@ -5,11 +5,11 @@
  * @c, dates of more than 128 bits. Crashes: control characters in @t and @c.
  * The Hoon of 138 and that of 135 differ in dates only: 135 writes months and
  * days with two digits, and reads those too. */
-#include <gmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "../big.h"
 #include "../cord.h"
 #include "aura.h"
 #include "base58.h"
@@ -68,39 +68,42 @@ static void put_power(struct text *text, struct nk_words words, unsigned bits,
 }
 
 /* The values of the digits, the highest first, without zeros before them, but
- * one digit at least. The caller frees them. */
-static unsigned char *digits_of(struct nk_words words, int base, size_t *count) {
-    /* mpn_get_str destroys its input and may write one digit more. */
-    mp_limb_t *copy = malloc(words.count * sizeof *copy + 1);
-    unsigned char *digits = malloc(words.count * 20 + 2);
-    NK_ASSERT(copy != NULL && digits != NULL);
+ * one digit at least. The caller frees them, whatever the status. */
+static nk_status digits_of(struct nk_arena *arena, struct nk_words words, int base,
+                           unsigned char **digits, size_t *count) {
     size_t made = 1, zeros = 0;
-    digits[0] = 0;
+    unsigned char *values = malloc(words.count * 20 + 2);
+    NK_ASSERT(values != NULL);
+    *digits = values;
+    values[0] = 0;
     if (words.count > 0) {
-        memcpy(copy, words.data, words.count * sizeof *copy);
-        made = mpn_get_str(digits, base, copy, (mp_size_t)words.count);
+        nk_status status = nk_big_print(arena, values, &made, base, words);
+        if (status != NK_OK) return status;
     }
-    while (zeros + 1 < made && digits[zeros] == 0)
+    while (zeros + 1 < made && values[zeros] == 0)
         zeros++;
     *count = made - zeros;
-    memmove(digits, digits + zeros, *count);
-    free(copy);
-    return digits;
+    memmove(values, values + zeros, *count);
+    return NK_OK;
 }
 
-static void put_decimal(struct text *text, struct nk_words words, size_t group) {
-    size_t count;
-    unsigned char *digits = digits_of(words, 10, &count);
+static nk_status put_decimal(struct text *text, struct nk_arena *arena,
+                             struct nk_words words, size_t group) {
+    size_t count = 0;
+    unsigned char *digits;
+    nk_status status = digits_of(arena, words, 10, &digits, &count);
     for (size_t i = 0; i < count; i++)
         put_digit(text, digits[i], count - 1 - i, group);
     free(digits);
+    return status;
 }
 
 /* @uc: the number and behind it its checksum, in base 58. A digit of 0 for each
  * byte that it lacks to an address. */
-static void put_base58(struct text *text, struct nk_words words) {
+static nk_status put_base58(struct text *text, struct nk_arena *arena,
+                            struct nk_words words) {
     const uint8_t *bytes = (const uint8_t *)words.data;
-    size_t size = words.count * 8, count;
+    size_t size = words.count * 8, count = 0;
     while (size > 0 && bytes[size - 1] == 0)
         size--;
     struct nk_words checked = {NULL, words.count + 1};
@@ -110,7 +113,8 @@ static void put_base58(struct text *text, struct nk_words words) {
     nk_bits_copy(data, 32, words, 0, (uint64_t)size * 8);
     if (data[words.count] == 0) checked.count--;
     checked.data = data;
-    unsigned char *digits = digits_of(checked, 58, &count);
+    unsigned char *digits;
+    nk_status status = digits_of(arena, checked, 58, &digits, &count);
     put_all(text, "0c", 2);
     for (size_t i = size; i < NK_BASE58_BYTES; i++)
         put(text, (unsigned char)nk_base58_digits[0]);
@@ -118,6 +122,7 @@ static void put_base58(struct text *text, struct nk_words words) {
         put(text, (unsigned char)nk_base58_digits[digits[i]]);
     free(digits);
     free(data);
+    return status;
 }
 
 /* The default: 0x and digits without dots. */
@@ -128,21 +133,17 @@ static nk_status put_plain(struct text *text, struct nk_words words) {
 }
 
 /* @u: [form] is the aura's second letter. */
-static void put_unsigned(struct text *text, unsigned char form, struct nk_words words) {
-    if (form == 'c') {
-        put_base58(text, words);
-        return;
-    }
+static nk_status put_unsigned(struct text *text, struct nk_arena *arena,
+                              unsigned char form, struct nk_words words) {
+    if (form == 'c') return put_base58(text, arena, words);
     const struct nk_base *base = nk_base_of(form);
     if (base != NULL || form == 'i') {
         put(text, '0');
         put(text, form);
     }
-    if (base != NULL) {
-        put_power(text, words, base->bits, base->group);
-    } else {
-        put_decimal(text, words, form == 'i' ? 0 : 3);
-    }
+    if (base == NULL) return put_decimal(text, arena, words, form == 'i' ? 0 : 3);
+    put_power(text, words, base->bits, base->group);
+    return NK_OK;
 }
 
 /* @s: -- or -, and the magnitude as @u. */
@@ -155,8 +156,7 @@ static nk_status put_signed(struct text *text, struct nk_arena *arena,
     if (status != NK_OK) return status;
     uint64_t scratch;
     put_all(text, "--", minus ? 1 : 2);
-    put_unsigned(text, form, nk_atom_words(arena, size, &scratch));
-    return NK_OK;
+    return put_unsigned(text, arena, form, nk_atom_words(arena, size, &scratch));
 }
 
 /* @r: a dot, then a tilde for double precision, two for half, three for quad. */
@@ -386,8 +386,7 @@ static nk_status render(struct text *text, struct nk_arena *arena, nk_noun kelvi
         return put_text(text, aura, (const unsigned char *)words.data,
                         nk_atom_size(arena, atom));
     case 'u':
-        put_unsigned(text, aura[1], words);
-        return NK_OK;
+        return put_unsigned(text, arena, aura[1], words);
     default:
         return put_plain(text, words);
     }

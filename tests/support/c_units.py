@@ -15,7 +15,7 @@ __all__ = ["LIBRARIES", "NATIVE", "units_of"]
 NATIVE = Path(__file__).resolve().parents[2] / "native"
 LIBRARIES = ["-lmpfr", "-lgmp", "-lnettle", "-lpthread", "-lm"]
 MACHINE = (
-    "noun nursery home freeze collect survey mug jam status atom code memo jet "
+    "noun nursery home freeze collect survey mug jam status atom big code memo jet "
     "listing probe stub nock jets"
 )
 IMAGES = (

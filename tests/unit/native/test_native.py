@@ -39,8 +39,9 @@ VARIANTS = {
     ],
     "threads": ["-O1", "-g", "-DNK_TINY", "-DNK_PARANOID", "-fsanitize=thread"],
 }
-# Saves and verifications have threads; nothing else has.
-THREADED = {"collect_test", "image_test", "image_pins_test", "image_shrink_test"}
+# Saves, verifications and long arithmetic have threads; nothing else has.
+THREADED = {"big_test", "collect_test", "image_test"}
+THREADED |= {"image_pins_test", "image_shrink_test"}
 # scripts/sanitize: these flags instead, for all tests.
 if os.environ.get("NATIVE_FLAGS"):
     VARIANTS = {"given": os.environ["NATIVE_FLAGS"].split()}

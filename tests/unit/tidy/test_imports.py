@@ -44,7 +44,7 @@ LAYERS = [
     },
     {"home", "home_inside", "collect", "freeze"},
     {"survey"},
-    {"jam", "mug", "hash", "atom", "glance"},
+    {"jam", "mug", "hash", "atom", "big", "glance"},
     {"noun", "nursery", "worklist", "murmur", "cord"},
     {"config", "status"},
     {"witness"},  # the lab's, and no part of the core
