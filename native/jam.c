@@ -9,7 +9,8 @@
  *
  * Mugs have 31 bits, and the mug of a long list of equal elements runs in a
  * cycle after some tens of thousands: then equal mugs of unequal nouns are
- * the rule, and each comparison is long. When too much was compared in vain,
+ * the rule, and each comparison is long. So is each with an equal noun of which
+ * a few bytes say as much as of a tree of 2^40. When too much was compared,
  * jam starts over: it first finds a representative of every noun exactly,
  * bottom up, by [representative of head, representative of tail], and then
  * walks representatives, for which identity is equality.
@@ -34,6 +35,10 @@
 #define KEPT_BYTES (4u << 20)
 #define KEPT_OUTPUT (16u << 20)
 #define HUGE_PAGE (2u << 20)
+
+/* A walk that finds a noun equal spares one; but of a noun that is short to write
+ * and long to walk, each copy would cost it. */
+#define EQUAL_SHARE 8u
 
 struct entry {
     nk_noun noun;
@@ -76,8 +81,8 @@ struct nk_jammer {
     struct triple *triples; /* NULL: not needed yet */
     size_t triple_count;
     size_t triple_capacity; /* a power of two */
-    uint64_t vain;          /* steps of comparisons that failed */
-    uint32_t *blocks;       /* first entry at or after each 64 bits of input */
+    uint64_t vain;    /* steps of comparisons that failed; a share of the others' */
+    uint32_t *blocks; /* first entry at or after each 64 bits of input */
     size_t block_capacity;
 };
 
@@ -317,8 +322,9 @@ static const struct entry *table_find_equal(struct nk_jammer *jammer,
         const struct entry *entry = &jammer->entries[(uint32_t)slot - 1];
         if (nk_is_direct(entry->noun)) continue;
         uint64_t steps = 0;
-        if (nk_equal_counted(arena, entry->noun, n, &steps)) return entry;
-        jammer->vain += steps;
+        bool equal = nk_equal_counted(arena, entry->noun, n, &steps);
+        jammer->vain += equal ? steps / EQUAL_SHARE : steps;
+        if (equal) return entry;
     }
     return NULL;
 }
@@ -465,7 +471,7 @@ enum answer { DONE, DESCEND, NO_MEMORY, VAIN, STOPPED };
 
 #define POLL_CELLS 65536u
 
-/* Steps of vain comparison that are too many, beside what was jammed. */
+/* Steps of comparison that are too many, beside what was jammed. */
 #define VAIN_MAX 65536u
 
 /* An indirect atom is always longer than a position: 64 bits or more. */
@@ -480,12 +486,12 @@ static enum answer jam_box(struct nk_jammer *jammer, struct nk_arena *arena,
     const struct entry *met = table_find(jammer, n, hash, &at, &twin);
     if (met == NULL && twin && jammer->triples == NULL) {
         met = table_find_equal(jammer, arena, n, hash);
+        if (jammer->vain > VAIN_MAX + 4 * jammer->entry_count) return VAIN;
         if (met != NULL) {
             position = met->position;
             if (!table_add(jammer, at, n, hash, position)) return NO_MEMORY;
             return out_back(jammer, position) ? DONE : NO_MEMORY;
         }
-        if (jammer->vain > VAIN_MAX + 4 * jammer->entry_count) return VAIN;
     }
     if (met != NULL) return out_back(jammer, met->position) ? DONE : NO_MEMORY;
     if (!table_add(jammer, at, n, hash, position)) return NO_MEMORY;

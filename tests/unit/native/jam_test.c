@@ -6,6 +6,7 @@
 #include "mug.h"
 
 #include <string.h>
+#include <time.h>
 
 static struct nk_arena arena;
 static struct nk_jammer *jammer;
@@ -400,6 +401,39 @@ static void test_large(void) {
     }
 }
 
+/* Of the thread, in microseconds. */
+static uint64_t jam_time(nk_noun n) {
+    struct timespec begin, end;
+    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &begin);
+    jam(n, &output);
+    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &end);
+    return (uint64_t)(end.tv_sec - begin.tv_sec) * 1000000 +
+           (uint64_t)(end.tv_nsec / 1000 - begin.tv_nsec / 1000);
+}
+
+/* Nouns that are short to write and long to walk, each of them twice: what is
+ * found equal costs a walk, too. */
+static void test_equal_ladders(void) {
+    nk_nursery_reset(&arena);
+    nk_noun lists[2] = {0, 0}, back;
+    uint64_t times[2];
+    const char *why;
+    for (uint64_t i = 0; i < 2000; i++) {
+        for (uint64_t k = 0; k < 2; k++) {
+            nk_noun ladder = k * i;
+            for (int rung = 0; rung < 40; rung++)
+                ladder = cons(ladder, ladder);
+            lists[k] = cons(ladder, lists[k]);
+        }
+    }
+    for (int k = 0; k < 2; k++) {
+        times[k] = jam_time(lists[k]);
+        CHECK(cue(&output, &back, &why) == NK_OK && nk_equal(&arena, lists[k], back));
+    }
+    /* All are one, and all are different. Walked each time: a hundredfold. */
+    CHECK(times[0] < 20 * times[1] + 5000);
+}
+
 static void test_no_room(void) {
     nk_nursery_reset(&arena);
     nk_noun list = 0, back;
@@ -424,6 +458,7 @@ int main(void) {
     test_random_against_reference();
     test_random_bytes();
     test_large();
+    test_equal_ladders();
     test_no_room();
     nk_jammer_free(jammer);
     nk_arena_close(&arena);
