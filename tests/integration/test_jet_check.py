@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -153,17 +154,27 @@ def test_piers_of_vere_replay_with_every_jet_checked(case: str, tmp_path: Path) 
 # --- jets made wrong ---------------------------------------------------------
 
 
-def registered(name: str, body: Noun) -> Noun:
-    """A formula: the gate of /k138/one/`name` with `body`, in any subject. Its
-    sample is [7 3]."""
+SAMPLE = noun(7, 3)
+
+
+def registered(
+    name: str,
+    body: Noun,
+    *,
+    layers: Sequence[str] = ("one",),
+    sample: Noun = SAMPLE,
+) -> Noun:
+    """A formula: the gate of /k138/`layers`/`name` with `body`, in any subject."""
 
     def hint(name: Noun, parent: Noun, formula: Noun) -> Noun:
         return noun(11, ("fast", 1, name, parent, 0), formula)
 
     root = hint(noun("k", 138), noun(1, 0), noun((1, 0, 0), 1, 138))
-    layer = hint(noun("one"), noun(0, 3), noun((1, 0, 0), 0, 1))
-    gate = hint(noun(name), noun(0, 7), noun((1, body), (1, 7, 3), 0, 1))
-    return noun(7, root, 7, layer, gate)
+    gate = hint(noun(name), noun(0, 7), noun((1, body), (1, sample), 0, 1))
+    for layer in reversed(layers):
+        core = hint(noun(layer), noun(0, 3), noun((1, 0, 0), 0, 1))
+        gate = noun(7, core, gate)
+    return noun(7, root, gate)
 
 
 CALL = noun(9, 2, 0, 1)
@@ -204,6 +215,25 @@ def test_a_jet_that_crashes_where_nock_does_not_is_wrong(
     assert isinstance(got, Crashed)
     assert got.mote == "fail"
     assert "the jet crashes; its Nock gives" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("product", "agrees"), [(noun(2, 5), True), (noun(0, 5), False), (noun(2), False)]
+)
+def test_traces_are_not_compared(product: Noun, agrees: bool) -> None:
+    """A jet hides the frames within it, and mink shows them to the guest."""
+    formula = registered(
+        "mink",
+        noun(1, product),
+        layers=("one", "two", "tri", "qua"),
+        sample=noun((0, 0, 0), 1, 0, 0),
+    )
+    got, engine = run(noun(7, formula, CALL))
+    (arm,) = [arm for arm in engine.arms() if arm.hits]
+    assert (arm.path, arm.wrong) == ("qua/mink", 0 if agrees else 1)
+    if agrees:
+        assert isinstance(got, Evaluated)
+        assert cue(got.jam) == noun(2, 0)
 
 
 def test_what_takes_too_long_is_given_up_and_counted() -> None:
