@@ -281,7 +281,7 @@ static nk_status jet_rear(struct nk_machine *machine, nk_noun core, nk_noun *pro
     if (!nk_sample(machine, core, &list) || !length_of(arena, list, &length)) {
         return NK_PUNT;
     }
-    if (length == 0) return NK_EXIT;
+    if (length == 0) return NK_PUNT;
     while (nk_tail(arena, list) != 0)
         list = nk_tail(arena, list);
     return nk_answer(nk_head(arena, list), product);
@@ -360,27 +360,6 @@ static const char reel[] =
          "      jmp next\n"
          "end:  ret state\n";
 
-/* [list state gate]: the gate makes [product state] of an item and a state. */
-#define SPIN                                                                           \
-    "      ldk made 0\n" NEXT "      cons pair item state\n"                           \
-    "      slam gate pair -> product\n"                                                \
-    "      ld item product 2\n"                                                        \
-    "      ld state product 3\n"                                                       \
-    "      cons made item made\n"                                                      \
-    "      jmp next\n"                                                                 \
-    "end:  jnek list 0 odd\n"                                                          \
-    "      do reverse made made\n"
-
-static const char spin[] = "      ld list core 12\n"
-                           "      ld state core 26\n"
-                           "      ld gate core 27\n" SPIN "      cons made made state\n"
-                           "      ret made\n"
-                           "odd:  bail\n";
-
-/* From the gate's own state, which is not told at the end. */
-static const char spun[] = EACH "      ld state gate 13\n" SPIN "      ret made\n"
-                                "odd:  bail\n";
-
 static const char murn[] =
     EACH "      ldk made 0\n" NEXT "      slam gate item -> unit\n"
          "      jnek unit 0 some\n"
@@ -457,8 +436,6 @@ const struct nk_arm nk_arms_lists[] = {NK_ARM("two/flop", jet_flop),
                                        NK_ARM("two/snap", jet_snap),
                                        NK_ARM("two/snip", jet_snip),
                                        NK_ARM("two/rear", jet_rear),
-                                       NK_ARM_PROGRAM("two/spin", spin),
-                                       NK_ARM_PROGRAM("two/spun", spun),
                                        NK_ARM_PROGRAM("two/turn", turn),
                                        NK_ARM_PROGRAM("two/roll", roll),
                                        NK_ARM_PROGRAM("two/reel", reel),

@@ -17,7 +17,7 @@ from proto.jam import cue, jam
 from proto.mug import mug
 from proto.noun import Cell, Noun, noun
 from serf.engine import Crashed
-from tests.support.jets import CRASH, PUNT, Jets, real_kernel
+from tests.support.jets import PUNT, Jets, real_kernel
 
 NUMBERS = (
     st.integers(0, 9)
@@ -210,7 +210,7 @@ def test_parts_of_lists(jets: Jets, items: list[Noun], at: int, count: int) -> N
     made = [*items[:at], CELL, *items[at + 1 :]]
     assert jets("two/snap", noun(items, at, CELL)) == noun(made)
     assert jets("two/snip", noun(items)) == noun(items[:-1])
-    assert jets("two/rear", noun(items)) == (items[-1] if items else CRASH)
+    assert jets("two/rear", noun(items)) == (items[-1] if items else PUNT)
 
 
 def test_parts_of_what_is_no_list(jets: Jets) -> None:

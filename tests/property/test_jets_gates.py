@@ -22,8 +22,6 @@ NOT_SAME = noun((6, (5, (0, 12), 0, 13), (1, 1), 1, 0), 0, 0)
 # A unit of the item's successor; none of what is 2; a crash on a cell.
 NEXT = noun((6, (5, (1, 2), 0, 6), (1, 0), (1, 0), 4, 0, 6), 0, 0)
 FIVE = noun((1, 5), 0, 0)
-# Of [item state]: [item's successor, [item state]]; a state of 9 to begin with.
-KEPT = noun(((4, 0, 12), 0, 6), (0, 9), 0)
 
 
 def _below(limit: int) -> Noun:
@@ -64,17 +62,6 @@ def test_murn_and_skid(jets: Jets, values: list[Noun]) -> None:
 
 
 @given(ITEMS)
-def test_spin_and_spun(jets: Jets, values: list[Noun]) -> None:
-    made = noun([each + 1 for each in values if isinstance(each, int)])
-    for start in (9, Cell(1, 2)):
-        state: Noun = start
-        for each in values:
-            state = Cell(each, state)
-        assert jets("two/spin", noun(values, start, KEPT)) == Cell(made, state)
-    assert jets("two/spun", noun(values, KEPT)) == made
-
-
-@given(ITEMS)
 def test_sort(jets: Jets, values: list[Noun]) -> None:
     assert jets("two/sort", noun(values, LESS)) == noun(sorted(values))
     # No order at all: still call for call what Hoon's quicksort makes of it.
@@ -98,12 +85,6 @@ def test_crashes(jets: Jets) -> None:
         assert jets(f"two/{name}", noun((1, 2), IS_TWO)) == CRASH
         assert jets(f"two/{name}", noun(7, IS_TWO)) == CRASH
         assert jets(f"two/{name}", noun([1, 1], FIVE)) == CRASH
-    for bad in (noun(1, 2), 7, noun([(1, 1)])):
-        assert jets("two/spin", noun(bad, 9, KEPT)) == CRASH
-        assert jets("two/spun", noun(bad, KEPT)) == CRASH
-    assert jets("two/spin", noun([1], 9, FIVE)) == CRASH
-    assert jets("two/spun", noun([1], FIVE)) == CRASH
-    assert jets("two/spin", noun(0, 9, 7)) == noun(0, 9)
     assert jets("two/murn", noun([(1, 1)], NEXT)) == CRASH
     assert jets("two/sort", noun([4], FIVE)) == noun([4])
     assert jets("two/sort", noun(0, 0)) == 0
@@ -131,14 +112,6 @@ def test_real_hoon_agrees(jets: Jets) -> None:
         samples += [noun((1, 2), IS_TWO)]
         for sample, want in zip(samples, kernel(f"two/{name}", samples), strict=True):
             assert jets(f"two/{name}", sample) == want, (name, sample)
-    lists: list[Noun] = [noun(few) for few in ([], [1], [1, 2, 3], [CRASH])]
-    for bad in (*lists, 7, noun(1, 2)):
-        for gate in (KEPT, FIVE):
-            for path, sample in (
-                ("two/spin", noun(bad, 4, gate)),
-                ("two/spun", noun(bad, gate)),
-            ):
-                assert [jets(path, sample)] == kernel(path, [sample]), sample
 
 
 # --- sets and maps -----------------------------------------------------------
