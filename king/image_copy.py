@@ -2,8 +2,8 @@
 
 What it is: the king's hand on `python -m serf image-copy` (serf/copy.py): a
     process of its own, which may meet a rotten disk.
-Invariants: `target` is there whole and durable, or not at all; cancelled, the
-    process is ended and nothing is left.
+Invariants: `target` is there whole and durable, or not at all. Cancelled, the
+    process is ended, and nothing is left of what was not finished.
 """
 
 from __future__ import annotations
