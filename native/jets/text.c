@@ -408,11 +408,14 @@ static nk_noun cord_of(struct nk_arena *arena, struct text *text) {
     return nk_atom_from_bytes(arena, text->data, count);
 }
 
+/* A tape of %ud is the same in every Hoon. (In that of some small kernels, under
+ * the root a50, the arm's own Nock has no aura at all, and crashes.) */
 static nk_status print(struct nk_machine *machine, nk_noun core, bool tape,
                        nk_noun *product) {
     struct nk_arena *arena = &machine->arena;
     nk_noun aura, atom, kelvin = nk_kelvin(machine, core);
-    if (kelvin == 0 || !nk_sample_atoms(machine, core, &aura, &atom)) return NK_PUNT;
+    if (!nk_sample_atoms(machine, core, &aura, &atom)) return NK_PUNT;
+    if (kelvin == 0 && !(tape && aura == NK_CORD_2('u', 'd'))) return NK_PUNT;
     struct text text = {NULL, 0, 0};
     nk_status status = render(&text, arena, kelvin, aura, atom);
     if (status == NK_OK) {

@@ -271,8 +271,11 @@ def test_printing_that_declines(jets: Jets) -> None:
         for aura in ("da", "dr"):
             assert jets(arm, noun(cord(aura), 1 << 128)) == PUNT
         assert jets(arm, noun(cord("c"), 0x200000)) == PUNT
-        assert Jets(kelvin=139)(arm, noun(cord("ud"), 5)) == PUNT
+        assert Jets(kelvin=139)(arm, noun(cord("ux"), 5)) == PUNT
+    assert Jets(kelvin=139)("qua/scot", noun(cord("ud"), 5)) == PUNT
     assert Jets(kelvin=139)("qua/slaw", noun(cord("ud"), cord("5"))) == PUNT
+    # Small kernels rely on this one.
+    assert Jets(kelvin=139)("qua/scow", noun(cord("ud"), 1234)) == tape("1.234")
 
 
 # --- reading -------------------------------------------------------------------
