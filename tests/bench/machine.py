@@ -151,6 +151,7 @@ def filesystem(path: Path) -> str:
 def scratch(chosen: Path | None) -> Path:
     """A new directory on a disk, not in memory; in `chosen`, if given."""
     if chosen is not None:
+        chosen.mkdir(parents=True, exist_ok=True)
         return Path(tempfile.mkdtemp(prefix="treadle-bench-", dir=chosen))
     for parent in (tempfile.gettempdir(), "/var/tmp", str(ROOT)):
         if os.access(parent, os.W_OK) and filesystem(Path(parent)) not in _MEMORY:
