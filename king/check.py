@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 import json
 import signal
-import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,7 +26,7 @@ from king.log.epoch import Log, open_log
 from king.log.store import FORMAT, LmdbStore
 from king.log.verify import verify_log
 from king.manifest import Manifest, read_manifest
-from king.modules import module_command
+from king.modules import run_module
 from king.pier import Layout, check_is_pier, identity_bytes, who_locks
 from proto import fast
 from proto.errors import CueError
@@ -149,14 +148,7 @@ def _ask_child(module: str, *arguments: str) -> dict[str, Any]:
 
     :raises TreadleError: failed (it died, or said something else)
     """
-    command, environment = module_command(module, *arguments)
-    done = subprocess.run(
-        command,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=False,
-    )
+    done = run_module(module, *arguments)
     if done.returncode < 0:
         name = signal.Signals(-done.returncode).name
         raise TreadleError("failed", f"reading it killed the reader ({name})")

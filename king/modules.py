@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
-__all__ = ["module_command", "module_environment"]
+__all__ = ["module_command", "module_environment", "run_module"]
 
 
 def module_command(module: str, *arguments: str) -> tuple[list[str], dict[str, str]]:
@@ -20,3 +21,18 @@ def module_environment() -> dict[str, str]:
     root = str(Path(__file__).resolve().parent.parent)
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def run_module(module: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    """What became of `python -m module`, and what it said.
+
+    :raises OSError: there is no process to be had.
+    """
+    command, environment = module_command(module, *arguments)
+    return subprocess.run(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+    )

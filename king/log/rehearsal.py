@@ -24,7 +24,6 @@ import faulthandler
 import os
 import resource
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -32,7 +31,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from king.errors import TreadleError
-from king.modules import module_command
+from king.modules import run_module
 
 __all__ = ["NEWEST_ROWS", "check_lived", "check_readable", "rehearse"]
 
@@ -74,15 +73,8 @@ def check_readable(log_dir: Path, first: int) -> None:
 
 
 def _in_process(log_dir: Path, what: str) -> None:
-    command, environment = module_command(__name__, str(log_dir), what)
     with contextlib.suppress(OSError):  # no process is to be had
-        done = subprocess.run(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-        )
+        done = run_module(__name__, str(log_dir), what)
         check_lived(log_dir, done.returncode)
 
 
